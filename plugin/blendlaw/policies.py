@@ -1,0 +1,168 @@
+"""The built-in policies: how a stage's weights are decided, and the limits put on any proposal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from blendlaw.errors import InputError
+from blendlaw.hookspecs import hookimpl
+from blendlaw.limits import Array, clamp, limits, plan_limits
+from blendlaw.nearest import nearest
+
+if TYPE_CHECKING:
+    from blendlaw.fitting import Fit
+    from blendlaw.observations import Observation
+    from blendlaw.plan import Plan, Stage
+
+SUM_TOLERANCE = 1e-6
+
+Policy: TypeAlias = "Callable[[Stage, Fit | None, Plan], Mapping[str, float]]"
+
+
+class Proposal(dict[str, float]):
+    """Weights of all languages of a plan within its limits; ``requested`` is before the limits."""
+
+    def __init__(self, weights: Mapping[str, float], requested: Mapping[str, float]) -> None:
+        super().__init__(weights)
+        self.requested = dict(requested)
+
+
+def propose(
+    plan: Plan, stage: Stage, fit: Fit | None = None, history: Sequence[Observation] = ()
+) -> Proposal:
+    """The weights for ``stage`` of the first plugin that answers, within the plan's limits.
+
+    Limits count what ``plan`` says is consumed: pass ``plan.after(...)`` for a later stage.
+    Raises InputError if no policy can answer or no weights meet the limits.
+    """
+    from blendlaw.plugins import plugin_manager
+
+    proposal = plugin_manager().hook.propose_weights(
+        stage=stage, history=history, fit=fit, plan=plan
+    )
+    assert isinstance(proposal, Proposal)  # keep_limits is the outermost wrapper
+    return proposal
+
+
+def within_limits(plan: Plan, stage: Stage, requested: Mapping[str, float]) -> Proposal:
+    """``requested`` for ``stage``, moved within the plan's limits; languages left out have 0.
+
+    Raises InputError if a language is unknown, if the weights are no weights, or if the limits
+    cannot be met.
+    """
+    place = f"weights of stage {stage.name}"
+    for language, weight in requested.items():
+        if language not in plan.languages:
+            hint = nearest(language, plan.languages)
+            raise InputError(f"{place}: the plan has no language {language!r}{hint}")
+        if not 0 <= weight <= 1 + SUM_TOLERANCE:
+            raise InputError(f"{place}: {language} must be from 0 to 1", value=weight)
+    total = sum(requested.values())
+    if abs(total - 1) > SUM_TOLERANCE:
+        raise InputError(f"{place} sum to {total:.7g}, not 1")
+    weights = np.array([requested.get(language, 0.0) for language in plan.languages])
+    try:
+        bounds = plan_limits(plan, stage.tokens)
+    except InputError as error:
+        raise InputError(f"limits of stage {stage.name}: {error.problem}") from None
+    return Proposal(_by_language(plan, clamp(weights, bounds)), _by_language(plan, weights))
+
+
+def law(stage: Stage, fit: Fit | None, plan: Plan) -> Mapping[str, float]:
+    """The weights that the fitted law says cost the least loss."""
+    if fit is None:
+        raise InputError(
+            f"stage {stage.name} wants weights by law, but there is no fit: give --fit or --weights"
+        )
+    from blendlaw.allocation import allocate
+
+    return allocate(fit, params=plan.run.params, tokens=stage.tokens, plan=plan).weights
+
+
+def static(stage: Stage, fit: Fit | None, plan: Plan) -> Mapping[str, float]:
+    """The table of weights in the plan."""
+    if isinstance(stage.weights, str):
+        raise InputError(f"stage {stage.name}: static weights are given as a table in the plan")
+    return stage.weights
+
+
+def uniform(stage: Stage, fit: Fit | None, plan: Plan) -> Mapping[str, float]:
+    """The same weight for every language."""
+    return dict.fromkeys(plan.languages, 1 / len(plan.languages))
+
+
+def proportional(stage: Stage, fit: Fit | None, plan: Plan) -> Mapping[str, float]:
+    """Weights in proportion to unique tokens."""
+    return _powered(stage, plan, 1.0)
+
+
+def temperature(stage: Stage, fit: Fit | None, plan: Plan) -> Mapping[str, float]:
+    """Weights in proportion to unique tokens to the power ``stage.temperature``."""
+    if stage.temperature is None:
+        raise InputError(f'stage {stage.name}: weights = "temperature" needs a temperature')
+    return _powered(stage, plan, stage.temperature)
+
+
+def unimax(stage: Stage, fit: Fit | None, plan: Plan) -> Mapping[str, float]:
+    """As uniform as ``max_epochs`` allows (Chung et al. 2023, arXiv:2304.09151)."""
+    epochs = {n: k.max_epochs for n, k in plan.languages.items() if k.max_epochs is not None}
+    if not epochs:
+        raise InputError(f"stage {stage.name}: unimax needs the max_epochs of some language")
+    bounds = limits(
+        list(plan.languages),
+        stage.tokens,
+        max_epochs=epochs,
+        unique_tokens=_unique_tokens(stage, plan),
+        consumed={name: language.consumed for name, language in plan.languages.items()},
+    )
+    return _by_language(plan, clamp(np.ones(len(plan.languages)), bounds))
+
+
+POLICIES: dict[str, Policy] = {
+    "law": law,
+    "static": static,
+    "uniform": uniform,
+    "proportional": proportional,
+    "temperature": temperature,
+    "unimax": unimax,
+}
+
+
+@hookimpl(specname="propose_weights", trylast=True)
+def answer_by_policy(stage: Stage, fit: Fit | None, plan: Plan) -> Mapping[str, float]:
+    """Answer by the stage's own ``weights``, when no other plugin has."""
+    name = stage.weights if isinstance(stage.weights, str) else "static"
+    if name not in POLICIES:
+        hint = nearest(name, POLICIES) or f": built in are {', '.join(POLICIES)}"
+        raise InputError(f"stage {stage.name}: no plugin knows the policy {name!r}{hint}")
+    return POLICIES[name](stage, fit, plan)
+
+
+@hookimpl(specname="propose_weights", wrapper=True, tryfirst=True)
+def keep_limits(stage: Stage, plan: Plan) -> Generator[None, Mapping[str, float], Proposal]:
+    """Put the plan's floors and caps on whatever is proposed, by whomever."""
+    requested = yield
+    return within_limits(plan, stage, requested)
+
+
+def _powered(stage: Stage, plan: Plan, exponent: float) -> Mapping[str, float]:
+    unique = np.array(list(_unique_tokens(stage, plan).values()))
+    # Relative to the largest, so that no power overflows.
+    weights = (unique / unique.max()) ** exponent
+    return _by_language(plan, weights / weights.sum())
+
+
+def _unique_tokens(stage: Stage, plan: Plan) -> dict[str, float]:
+    known = {n: k.unique_tokens for n, k in plan.languages.items() if k.unique_tokens is not None}
+    if unknown := [name for name in plan.languages if name not in known]:
+        raise InputError(
+            f"stage {stage.name}: {stage.weights} needs the unique_tokens of {', '.join(unknown)}"
+        )
+    return known
+
+
+def _by_language(plan: Plan, weights: Array) -> dict[str, float]:
+    return dict(zip(plan.languages, weights.tolist(), strict=True))
