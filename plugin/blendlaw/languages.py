@@ -25,7 +25,7 @@ class Language:
 def _spread(name: str) -> str:
     """A colour that depends on the name alone, dark enough to be read on white."""
     digest = hashlib.sha256(name.encode(errors="replace")).digest()
-    red, green, blue = colorsys.hls_to_rgb(digest[0] / 256, 0.25 + digest[1] / 1700, 0.6)
+    red, green, blue = colorsys.hls_to_rgb(digest[0] / 256, 0.22 + digest[1] / 2000, 0.6)
     return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
 
 

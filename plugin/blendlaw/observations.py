@@ -237,8 +237,9 @@ def format_observations(observations: Sequence[Observation], kind: str = "csv") 
     if kind == "jsonl":
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     columns = list(dict.fromkeys([*REQUIRED, *(column for row in rows for column in row)]))
-    table = [columns, *([row.get(column, "") for column in columns] for row in rows)]
-    return "".join(",".join(map(_quoted, cells)) + "\n" for cells in table)
+    lines = [[_quoted(column) for column in columns]]
+    lines += [[_quoted(row.get(column, "")) for column in columns] for row in rows]
+    return "".join(",".join(line) + "\n" for line in lines)
 
 
 def write_observations(path: str | Path, observations: Sequence[Observation]) -> None:
