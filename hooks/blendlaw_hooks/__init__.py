@@ -1,0 +1,1 @@
+"""blendlaw inside a training run: the only code that imports torch and Megatron."""

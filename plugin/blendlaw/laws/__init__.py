@@ -1,0 +1,19 @@
+"""The built-in laws, one small file each, registered through the same hook as anybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from blendlaw.hookspecs import hookimpl
+from blendlaw.laws.base import Law, Parameter, Runs, Setting
+from blendlaw.laws.chinchilla import Chinchilla
+from blendlaw.laws.transient import Transient
+
+
+@hookimpl
+def register_laws(register: Callable[[Law], None]) -> None:
+    for law in (Chinchilla(), Transient()):
+        register(law)
+
+
+__all__ = ["Law", "Parameter", "Runs", "Setting", "register_laws"]

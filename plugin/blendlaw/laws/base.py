@@ -1,0 +1,209 @@
+"""What a law is: a loss as a function of parameters, with its gradients.
+
+Inside ``laws/`` parameters and tokens are in billions, and amplitudes are held as logarithms
+(``Parameter.log``), which keeps them positive and evens out their scales for the solver.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+# How fast repeated tokens lose their worth where nothing was fitted: 1 / R_D*, arXiv 2305.16264.
+REPETITION = 1 / 15.388
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What n runs were, as arrays; the losses measured on them are kept apart.
+
+    ``params`` (n,) and ``tokens`` (n,) in billions; ``shares`` (n, k), the share of the tokens that
+    each of the k ``languages`` had; ``unique`` (n, k), their unique tokens in billions (infinite
+    where nothing was repeated); ``target`` (n,), the language whose loss was measured, as an index.
+    ``transfer`` (k, k) says how much a token of the column's language counts for the row's, as far
+    as it is known beforehand; ``repetition`` how fast repeated tokens lose their worth.
+    """
+
+    languages: tuple[str, ...]
+    target: NDArray[np.intp]
+    params: Array
+    tokens: Array
+    shares: Array
+    unique: Array
+    transfer: Array
+    repetition: float = REPETITION
+
+    def __len__(self) -> int:
+        return len(self.params)
+
+    @cached_property
+    def by_language(self) -> Array:
+        """Tokens of each language, billions, (n, k)."""
+        return self.tokens[:, None] * self.shares
+
+    @cached_property
+    def effective(self) -> Array:
+        """Effective tokens of the target language, billions, (n,)."""
+        own = self.transfer[self.target] + np.eye(len(self.languages))[self.target]
+        return effective_tokens(self.by_language, self.unique, own, self.repetition)
+
+    @cached_property
+    def log_params(self) -> Array:
+        return np.log(self.params)
+
+    @cached_property
+    def log_effective(self) -> Array:
+        with np.errstate(divide="ignore"):
+            return np.log(self.effective)
+
+    def rows(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> Runs:
+        """The runs of ``keep``, a mask or indices."""
+        return replace(
+            self,
+            target=self.target[keep],
+            params=self.params[keep],
+            tokens=self.tokens[keep],
+            shares=self.shares[keep],
+            unique=self.unique[keep],
+        )
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The run for which weights are sought, all in billions: ``params`` and ``tokens`` (numbers),
+    ``unique`` and ``consumed`` (k,) per language, ``transfer`` (k, k), ``repetition``."""
+
+    params: float
+    tokens: float
+    unique: Array
+    consumed: Array
+    transfer: Array
+    repetition: float = REPETITION
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a law. ``lower`` and ``upper`` bound its natural value.
+
+    With ``log`` the solver works on its logarithm.
+    """
+
+    name: str
+    lower: float
+    upper: float
+    log: bool = False
+
+
+class Law(ABC):
+    """A scaling law. Stateless; every method is vectorised.
+
+    ``theta`` is (..., p) in the solver's coordinates (logarithms where ``Parameter.log``); leading
+    dimensions are independent problems (starts, bootstrap draws). Losses are in nats per token.
+    """
+
+    name: str
+    joint = False
+    """One solve for all languages together (else one for each)."""
+    convex = True
+    """Whether the loss is convex in the weights."""
+
+    def unsuitable(self, runs: Runs) -> str | None:
+        """Why the law cannot be fitted to these runs, or None if it can."""
+        needed = len(self.solved_parameters(runs.languages, int(runs.target[0])))
+        if len(runs) < needed:
+            return f"{len(runs)} observations are too few for its {needed} parameters"
+        return None
+
+    @abstractmethod
+    def parameters(self, languages: Sequence[str], target: int) -> Sequence[Parameter]:
+        """The p parameters of one language; every language has as many, with the same ``log``."""
+
+    def solved_parameters(self, languages: Sequence[str], target: int) -> Sequence[Parameter]:
+        """What a fit solves for; a joint law solves for the parameters of all languages."""
+        return self.parameters(languages, target)
+
+    def of_language(self, theta: Array, languages: Sequence[str], target: int) -> Array:
+        """One language's parameters (..., p) out of the solved ones."""
+        return theta
+
+    @abstractmethod
+    def loss(self, theta: Array, runs: Runs) -> Array:
+        """Loss of each run's target, (..., n)."""
+
+    @abstractmethod
+    def gradient(self, theta: Array, runs: Runs) -> Array:
+        """Derivative of the loss in the solver's coordinates, (..., n, p)."""
+
+    def curvature(self, theta: Array, runs: Runs, weight: Array) -> Array:
+        """Σ_i weight_i ∇²L_i, (..., p, p), with ``weight`` (..., n).
+
+        Unless a law knows better, by central differences of its gradient.
+        """
+        size = theta.shape[-1]
+        columns = []
+        for index in range(size):
+            step = 1e-5 * np.maximum(1.0, np.abs(theta[..., index : index + 1]))
+            shift = step * np.eye(size)[index]
+            slope = self.gradient(theta + shift, runs) - self.gradient(theta - shift, runs)
+            columns.append((weight[..., None, :] @ slope)[..., 0, :] / (2 * step))
+        total = np.stack(columns, -1)
+        return 0.5 * (total + np.swapaxes(total, -1, -2))
+
+    @abstractmethod
+    def starts(self, runs: Runs, loss: Array) -> Array:
+        """Points (s, p) from which a fit of ``loss`` (n,) is worth starting."""
+
+    @abstractmethod
+    def in_weights(
+        self, theta: Array, setting: Setting, weights: Array, value: Array
+    ) -> tuple[Array, Array, Array]:
+        """A blend's losses and how they answer to its weights.
+
+        ``theta`` (b, t, p) holds b draws of the parameters of the first t of the k languages,
+        ``weights`` is (b, k). Returns the losses (b, t), and of Σ_i value_i L_i, with ``value``
+        (t,), the gradient (b, k) and the Hessian (b, k, k) in the weights.
+        """
+
+    def transfer(
+        self, fits: Mapping[str, Mapping[str, float]], sources: Sequence[str]
+    ) -> dict[str, dict[str, float]]:
+        """The transfer matrix in each language's fitted parameters, if the law estimates one."""
+        return {}
+
+
+def saturate(tokens: Array, unique: Array, repetition: Array | float) -> tuple[Array, Array, Array]:
+    """Worth of ``tokens`` of which ``unique`` are different, with two derivatives in ``tokens``.
+
+    S(D; U) = D up to U, then U·[1 + (1 − exp(−λ(D/U − 1)))/λ] (arXiv 2305.16264 eq. 5 with
+    λ = 1/R_D*, arXiv 2510.22037): concave, of slope one at D = U, bounded by U·(1 + 1/λ).
+    """
+    repeated = tokens > unique
+    if not repeated.any():
+        return tokens, np.ones_like(tokens), np.zeros_like(tokens)
+    safe = np.where(repeated, unique, 1.0)
+    decay = np.exp(-repetition * (np.where(repeated, tokens, 1.0) / safe - 1))
+    worth = np.where(
+        repeated, safe * (1 - np.expm1(-repetition * (tokens / safe - 1)) / repetition), tokens
+    )
+    return (
+        worth,
+        np.where(repeated, decay, 1.0),
+        np.where(repeated, -repetition / safe * decay, 0.0),
+    )
+
+
+def effective_tokens(tokens: Array, unique: Array, counts: Array, repetition: float) -> Array:
+    """Σ_j counts_j·S(D_j; U_j) over the last axis (ATLAS, arXiv 2510.22037 eq. 3).
+
+    A language that harms (a negative count) does not harm less by repetition: its tokens enter
+    unsaturated, which also keeps the sum concave in the tokens.
+    """
+    worth, _, _ = saturate(tokens, unique, repetition)
+    return np.asarray((counts * np.where(counts < 0, tokens, worth)).sum(-1))

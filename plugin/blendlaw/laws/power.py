@@ -1,0 +1,163 @@
+"""Sums of power laws of parameters and effective tokens: the family of Chinchilla and its kin.
+
+L = Σ_k c_k·N^(−a_k)·D^(−b_k) with c_k > 0 and a_k, b_k ≥ 0: the logarithm of every term is linear
+in the parameters, which gives exact curvatures, and L falls and is convex in D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from blendlaw.laws.base import Array, Law, Parameter, Runs, Setting, saturate
+
+
+@dataclass(frozen=True)
+class Term:
+    """exp(θ[amplitude])·N^(−Σ θ[size])·D^(−Σ θ[data]): indices into the parameters."""
+
+    amplitude: int
+    size: tuple[int, ...] = ()
+    data: tuple[int, ...] = ()
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        return (self.amplitude, *self.size, *self.data)
+
+    def value(self, theta: Array, log_params: Array, log_tokens: Array) -> Array:
+        """The term's value, (..., n)."""
+        log_value = theta[..., self.amplitude, None]
+        if self.size:
+            log_value = log_value - theta[..., list(self.size)].sum(-1)[..., None] * log_params
+        if self.data:
+            log_value = log_value - theta[..., list(self.data)].sum(-1)[..., None] * log_tokens
+        return np.asarray(np.exp(log_value))
+
+    def features(self, runs: Runs) -> Array:
+        """Derivative of the term's logarithm in its columns, (n, columns)."""
+        one = np.ones(len(runs))
+        columns = [
+            one,
+            *[-runs.log_params] * len(self.size),
+            *[-runs.log_effective] * len(self.data),
+        ]
+        return np.stack(columns, -1)
+
+
+class PowerSum(Law):
+    """A law that is a sum of ``Term``s of its ``law_parameters``."""
+
+    terms: tuple[Term, ...]
+    law_parameters: tuple[Parameter, ...]
+    exponents: tuple[tuple[float, ...], ...]
+    """Values worth starting from, for each parameter that is not an amplitude, in order."""
+
+    def unsuitable(self, runs: Runs) -> str | None:
+        if not (runs.effective > 0).all():
+            return "some runs saw no token of the language itself"
+        return super().unsuitable(runs)
+
+    def parameters(self, languages: Sequence[str], target: int) -> Sequence[Parameter]:
+        return self.law_parameters
+
+    def loss(self, theta: Array, runs: Runs) -> Array:
+        total = np.zeros((*theta.shape[:-1], len(runs)))
+        for term in self.terms:
+            total += term.value(theta, runs.log_params, runs.log_effective)
+        return total
+
+    def gradient(self, theta: Array, runs: Runs) -> Array:
+        slope = np.zeros((*theta.shape[:-1], len(runs), theta.shape[-1]))
+        for term in self.terms:
+            height = term.value(theta, runs.log_params, runs.log_effective)
+            for column, feature in zip(term.columns, term.features(runs).T, strict=True):
+                slope[..., column] += height * feature
+        return slope
+
+    def curvature(self, theta: Array, runs: Runs, weight: Array) -> Array:
+        total = np.zeros((*theta.shape, theta.shape[-1]))
+        for term in self.terms:
+            features = term.features(runs)
+            squares = (features[:, :, None] * features[:, None, :]).reshape(len(runs), -1)
+            height = term.value(theta, runs.log_params, runs.log_effective)
+            moments = (weight * height) @ squares
+            for index, (row, column) in enumerate(product(term.columns, repeat=2)):
+                total[..., row, column] += moments[..., index]
+        return total
+
+    def starts(self, runs: Runs, loss: Array) -> Array:
+        """Every combination of ``exponents``, with the amplitudes that fit it best.
+
+        Given the exponents the law is linear in its amplitudes: relative least squares finds them.
+        """
+        amplitudes = [term.amplitude for term in self.terms]
+        theta = np.zeros((int(np.prod([len(e) for e in self.exponents])), len(self.law_parameters)))
+        others = [i for i in range(theta.shape[1]) if i not in amplitudes]
+        theta[:, others] = list(product(*self.exponents))
+        heights = [term.value(theta, runs.log_params, runs.log_effective) for term in self.terms]
+        basis = np.stack(np.broadcast_arrays(*heights), -1) / loss[:, None]
+        size = np.sqrt((basis**2).mean(1))
+        basis /= size[:, None, :]
+        moments = np.swapaxes(basis, 1, 2) @ basis + 1e-6 * len(loss) * np.eye(len(amplitudes))
+        fitted = np.linalg.solve(moments, basis.sum(1)[..., None])[..., 0]
+        theta[:, amplitudes] = np.log(np.maximum(fitted, 1e-2) / size)
+        return theta
+
+    def in_weights(
+        self, theta: Array, setting: Setting, weights: Array, value: Array
+    ) -> tuple[Array, Array, Array]:
+        counts = setting.transfer + np.eye(len(setting.unique))
+        return blend_losses(self, theta, setting, weights, value, counts, setting.repetition)
+
+    def in_tokens(self, theta: Array, params: float, tokens: Array) -> tuple[Array, Array, Array]:
+        """Loss at effective ``tokens`` (..., k), billions, with its first two derivatives in them.
+
+        ``theta`` is (..., k, p). Infinite, with infinite derivatives, where no token is effective.
+        """
+        tokens = np.maximum(tokens, 0.0)
+        loss, down, up = np.zeros_like(tokens), np.zeros_like(tokens), np.zeros_like(tokens)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            for term in self.terms:
+                log_tokens = np.log(tokens)[..., None]
+                height = term.value(theta, np.log([params]), log_tokens)[..., 0]
+                loss += height
+                if term.data:
+                    power = theta[..., list(term.data)].sum(-1)
+                    down -= np.where(power > 0, power * height / tokens, 0.0)
+                    up += np.where(power > 0, power * (power + 1) * height / tokens**2, 0.0)
+        return loss, down, up
+
+
+def blend_losses(
+    law: PowerSum,
+    theta: Array,
+    setting: Setting,
+    weights: Array,
+    value: Array,
+    counts: Array,
+    repetition: Array | float,
+) -> tuple[Array, Array, Array]:
+    """``Law.in_weights`` for a law of effective tokens: the chain rule through them.
+
+    ``counts`` (..., k, k) is what a token of the column's language counts for the row's, itself 1;
+    ``repetition`` a number, or (b, 1).
+    """
+    count = theta.shape[1]
+    counts = counts[..., :count, :]
+    tokens = setting.consumed + setting.tokens * weights
+    worth, slope, bend = saturate(tokens, setting.unique, repetition)
+    helps, harms = np.maximum(counts, 0.0), np.minimum(counts, 0.0)
+    effective = (helps @ worth[..., None] + harms @ tokens[..., None])[..., 0]
+    first = helps * slope[:, None, :] + harms
+    loss, down, up = law.in_tokens(theta, setting.params, effective)
+    # A language that nobody values may have no tokens, and so an infinite slope.
+    down, up = np.where(value > 0, down, 0.0), np.where(value > 0, up, 0.0)
+    pull = (value * down)[:, None, :]
+    gradient = (pull @ first)[:, 0, :]
+    hessian = np.swapaxes(first, 1, 2) @ ((value * up)[..., None] * first)
+    index = np.arange(hessian.shape[-1])
+    hessian[:, index, index] += (pull @ helps)[:, 0, :] * bend
+    return loss, setting.tokens * gradient, setting.tokens**2 * hessian
