@@ -13,13 +13,17 @@ from blendlaw.limits import Array, clamp, limits, plan_limits
 from blendlaw.nearest import nearest
 
 if TYPE_CHECKING:
-    from blendlaw.fitting import Fit
+    from blendlaw.fitted import Fit
     from blendlaw.observations import Observation
     from blendlaw.plan import Plan, Stage
 
 SUM_TOLERANCE = 1e-6
 
 Policy: TypeAlias = "Callable[[Stage, Fit | None, Plan], Mapping[str, float]]"
+
+
+class NoFit(InputError):
+    """A stage wants its weights by law and there is no fit (yet)."""
 
 
 class Proposal(dict[str, float]):
@@ -74,12 +78,14 @@ def within_limits(plan: Plan, stage: Stage, requested: Mapping[str, float]) -> P
 def law(stage: Stage, fit: Fit | None, plan: Plan) -> Mapping[str, float]:
     """The weights that the fitted law says cost the least loss."""
     if fit is None:
-        raise InputError(
+        raise NoFit(
             f"stage {stage.name} wants weights by law, but there is no fit: give --fit or --weights"
         )
     from blendlaw.allocation import allocate
 
-    return allocate(fit, params=plan.run.params, tokens=stage.tokens, plan=plan).weights
+    weights = allocate(fit, params=plan.run.params, tokens=stage.tokens, plan=plan).weights
+    # The fit may know languages that the plan does not train on.
+    return {language: weights[language] for language in plan.languages}
 
 
 def static(stage: Stage, fit: Fit | None, plan: Plan) -> Mapping[str, float]:
