@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from blendlaw.errors import InputError
 from blendlaw.files import write_atomically
 from blendlaw.hookspecs import hookimpl
+from blendlaw.limits import SUM_TOLERANCE
 from blendlaw.megatron import (
     Entries,
     Splits,
@@ -19,7 +21,9 @@ from blendlaw.megatron import (
     write_per_split,
 )
 from blendlaw.nearest import nearest
-from blendlaw.plan import SUM_TOLERANCE, Plan, Source
+
+if TYPE_CHECKING:
+    from blendlaw.plan import Plan, Source
 
 MAX_BYTES = 16 << 20
 READ_BACK = 1e-12

@@ -19,6 +19,9 @@ Array: TypeAlias = NDArray[np.float64]
 PerLanguage: TypeAlias = Mapping[str, float] | float | None
 """A number of each language, one number for all of them, or None for no limit."""
 
+SUM_TOLERANCE = 1e-6
+"""How far from 1 the weights or shares that a person gives may sum."""
+
 SLACK = 1e-9
 """Sums off by less than this are rounding (ten floors of 0.1), not a mistake."""
 

@@ -27,10 +27,10 @@ from pydantic.dataclasses import dataclass
 
 from blendlaw.errors import InputError
 from blendlaw.indexed import count_tokens
+from blendlaw.limits import SUM_TOLERANCE
 from blendlaw.nearest import nearest
 
 MAX_BYTES = 1 << 20
-SUM_TOLERANCE = 1e-6
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 Number = Annotated[float, Field(strict=True)]

@@ -9,15 +9,13 @@ import numpy as np
 
 from blendlaw.errors import InputError
 from blendlaw.hookspecs import hookimpl
-from blendlaw.limits import Array, clamp, limits, plan_limits
+from blendlaw.limits import SUM_TOLERANCE, Array, clamp, limits, plan_limits
 from blendlaw.nearest import nearest
 
 if TYPE_CHECKING:
     from blendlaw.fitted import Fit
     from blendlaw.observations import Observation
     from blendlaw.plan import Plan, Stage
-
-SUM_TOLERANCE = 1e-6
 
 Policy: TypeAlias = "Callable[[Stage, Fit | None, Plan], Mapping[str, float]]"
 
