@@ -132,7 +132,7 @@ def test_reads_stdin(monkeypatch):
         ("", ":1: the file is empty"),
         (HEADER + "\n", ": no observation to read"),
         ("language,params,tokens\nGo,1,2\n", ":1: required column 'loss' is missing"),
-        ("language,param,tokens,loss\n", "'params' is missing; is 'param' meant?"),
+        ("language,param,tokens,loss\n", "'params' is missing (did you mean 'param'?)"),
         (HEADER + ",loss\n", ":1, loss: the header names this column twice"),
         (HEADER + ",,x\n", ":1: column 5 has no name"),
         (HEADER + ",weights.\nGo,1,2,3,1\n", ":1, weights.: no language after the dot"),

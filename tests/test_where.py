@@ -96,11 +96,11 @@ def test_what_is_wrong_is_shown_where_it_is(expression, named):
 @pytest.mark.parametrize(
     ("expression", "named"),
     [
-        ("token>1", "no observation has a column 'token'; is 'tokens' meant?"),
-        ("loss>1 or lrr=1", "no observation has a column 'lrr'; is 'lr' meant?"),
+        ("token>1", "no observation has a column 'token' (did you mean 'tokens'?)"),
+        ("loss>1 or lrr=1", "no observation has a column 'lrr' (did you mean 'lr'?)"),
         ("split=test", "no observation has a column 'split'"),
-        ("tokens.go>1", "no observation has a column 'tokens.go'; is 'tokens.Go' meant?"),
-        ("weights.go>1", "no observation has a column 'weights.go'; is 'weights.Go' meant?"),
+        ("tokens.go>1", "no observation has a column 'tokens.go' (did you mean 'tokens.Go'?)"),
+        ("weights.go>1", "no observation has a column 'weights.go' (did you mean 'weights.Go'?)"),
     ],
 )
 def test_a_column_that_nothing_has_is_refused(expression, named):

@@ -13,12 +13,12 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
-from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from blendlaw.errors import InputError
+from blendlaw.nearest import nearest
 
 MAX_ROW_BYTES = 1 << 20
 MAX_DEPTH = 20
@@ -36,9 +36,9 @@ def require_columns(present: Collection[str], required: Collection[str]) -> None
     """InputError naming the first required column that is not there, and the likeliest typo."""
     for column in required:
         if column not in present:
-            others = [other for other in islice(present, 200) if other not in required]
-            near = get_close_matches(column, others, 1, 0.7)
-            hint = f"; is {near[0]!r} meant?" if near else ""
+            hint = nearest(
+                column, (other for other in islice(present, 200) if other not in required)
+            )
             raise InputError(f"required column {column!r} is missing{hint}")
 
 

@@ -18,10 +18,11 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
+from itertools import islice
 from typing import Any, NoReturn
 
 from blendlaw.errors import InputError
+from blendlaw.nearest import nearest
 from blendlaw.observations import MAPPINGS, OPTIONAL, REQUIRED, Observation
 
 MAX_LENGTH = 2000
@@ -74,8 +75,7 @@ def select(observations: Sequence[Observation], where: Where) -> list[Observatio
     for column in sorted(where.columns):
         if observations and not any(_has(o, column) for o in observations):
             present = {name: None for o in observations for name in _columns(o)}
-            near = get_close_matches(column, list(present)[:1000], 1)
-            hint = f"; is {near[0]!r} meant?" if near else ""
+            hint = nearest(column, islice(present, 1000))
             raise InputError(f"no observation has a column {column!r}{hint}")
     return [observation for observation in observations if where(observation)]
 
