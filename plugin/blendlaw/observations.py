@@ -80,12 +80,11 @@ class Observation:
         for prefix, mapping in MAPPINGS.items():
             if getattr(self, mapping) is not None:
                 put(mapping, _by_language(getattr(self, mapping), prefix))
-        for column, value in self.extra.items():
+        for column in self.extra:
             name(column, "a column")
             if column in _KNOWN or column.startswith(tuple(MAPPINGS)):
                 raise InputError("a known column given as extra", column=column)
-            text(value, column)
-        put("extra", dict(self.extra))
+        put("extra", {column: text(value, column) for column, value in self.extra.items()})
         if self.weights is not None:
             total = math.fsum(self.weights.values())
             if abs(total - 1) > WEIGHTS_TOLERANCE:
