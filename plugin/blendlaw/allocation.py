@@ -151,9 +151,7 @@ def allocate(
         name: None if w is None else problem.losses(fit.theta()[None], w)[0]
         for name, w in compared.items()
     }
-    spread = {
-        name: None if w is None else problem.losses(draws, w) for name, w in compared.items()
-    }
+    spread = {name: None if w is None else problem.losses(draws, w) for name, w in compared.items()}
     spans = None
     if len(draws):
         spans = _spans(problem.names, np.quantile(problem.solve(draws).weights, TAILS, axis=0))
@@ -213,7 +211,10 @@ class _Problem:
         names = _names(fit.sources, plan)
         columns = {key: _merged(key, plan, names, given[key]) for key in given}
         taking_part = np.array([plan is None or name in plan.languages for name in names])
-        cap = {n: columns["cap"].get(n, 1.0) if t else 0.0 for n, t in zip(names, taking_part, strict=True)}
+        cap = {
+            n: columns["cap"].get(n, 1.0) if t else 0.0
+            for n, t in zip(names, taking_part, strict=True)
+        }
         bounds = limits(
             names,
             tokens,
@@ -224,7 +225,10 @@ class _Problem:
             consumed=columns["consumed"],
         )
         values = np.array(
-            [columns["value"].get(n, 1.0) if t else 0.0 for n, t in zip(names, taking_part, strict=True)]
+            [
+                columns["value"].get(n, 1.0) if t else 0.0
+                for n, t in zip(names, taking_part, strict=True)
+            ]
         )[: len(fit.languages)]
         if not (np.isfinite(values).all() and (values >= 0).all() and values.any()):
             raise InputError("values must not be negative, and some language must have one above 0")
@@ -252,7 +256,9 @@ class _Problem:
             return optimum.minimise(function, np.tile(uniform, (len(theta), 1)), lower, upper)
         return self._best_of_many(function, theta, uniform)
 
-    def _best_of_many(self, function: optimum.Function, theta: Array, uniform: Array) -> optimum.Optimum:
+    def _best_of_many(
+        self, function: optimum.Function, theta: Array, uniform: Array
+    ) -> optimum.Optimum:
         generator = np.random.default_rng(0)
         starts = [uniform] + [
             clamp(np.where(self.taking_part, s, 0.0), self.limits)
@@ -308,7 +314,9 @@ class _Problem:
 
     def _mean(self, losses: Array) -> Array:
         """The mean over languages, weighted by value, (...,)."""
-        return np.asarray((np.where(self.value > 0, losses, 0.0) * self.value).sum(-1) / self.value.sum())
+        return np.asarray(
+            (np.where(self.value > 0, losses, 0.0) * self.value).sum(-1) / self.value.sum()
+        )
 
     def epochs(self, weights: Array) -> dict[str, float | None]:
         seen = self.setting.consumed + self.setting.tokens * weights
@@ -332,12 +340,21 @@ class _Problem:
         names = self.names[: len(self.value)]
         finite = np.isfinite(draws).all(0) & self.taking_part[: len(names)]
         low, high = np.quantile(np.where(finite, draws, 0.0), TAILS, axis=0)
-        return {n: (float(a), float(b)) for n, a, b, ok in zip(names, low, high, finite, strict=True) if ok}
+        return {
+            n: (float(a), float(b))
+            for n, a, b, ok in zip(names, low, high, finite, strict=True)
+            if ok
+        }
 
     def binding(self, weights: Array) -> tuple[dict[str, str], ...]:
         held = []
         for name, weight, low, high, why in zip(
-            self.names, weights, self.limits.lower, self.limits.upper, self.limits.reason, strict=True
+            self.names,
+            weights,
+            self.limits.lower,
+            self.limits.upper,
+            self.limits.reason,
+            strict=True,
         ):
             if low > 0 and weight <= low:
                 held.append({"language": name, "limit": "floor"})
@@ -377,7 +394,9 @@ def _names(sources: Sequence[str], plan: Plan | None) -> tuple[str, ...]:
     return names
 
 
-def _merged(key: str, plan: Plan | None, names: Sequence[str], given: PerLanguage) -> dict[str, float]:
+def _merged(
+    key: str, plan: Plan | None, names: Sequence[str], given: PerLanguage
+) -> dict[str, float]:
     """One number per language: the plan's, overridden by what was given."""
     found = {}
     if plan is not None:

@@ -58,7 +58,7 @@ class Fit:
 
     ``languages`` are those whose loss is predicted, ``sources`` all that were trained on (these
     first). ``transfer[target][source]`` says how much a token of source counts for target, absent
-    is 0; ``repetition`` how fast repeated tokens lose their worth (1/R_D*).
+    is 0; ``repetition`` (1/R_D*) and ``substitution`` are the numbers of ``laws/effective.py``.
     """
 
     law: str
@@ -66,6 +66,7 @@ class Fit:
     sources: tuple[str, ...]
     transfer: dict[str, dict[str, float]] = field(default_factory=dict)
     repetition: float = REPETITION
+    substitution: float = 1.0
     success: bool = True
     message: str = ""
     selection: tuple[Candidate, ...] = ()
@@ -131,6 +132,7 @@ class Fit:
             np.array(seen),
             matrix(self.transfer, self.sources) if self.transfer else np.zeros((size, size)),
             self.repetition,
+            self.substitution,
         )
 
     def shares(self, weights: Mapping[str, float] | None) -> Array:

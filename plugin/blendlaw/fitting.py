@@ -7,20 +7,22 @@ bootstrap refits go the same way from the optimum. What the data do not tell is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from blendlaw import __version__
 from blendlaw.errors import InputError
-from blendlaw.fitted import Fit, HoldOut, LanguageFit, law_named
+from blendlaw.fitted import Fit as Fit
+from blendlaw.fitted import HoldOut, LanguageFit, law_named
 from blendlaw.laws.base import REPETITION, Array, Law, Parameter
 from blendlaw.observations import Observation
-from blendlaw.problems import Problem, languages_of, problems
-from blendlaw.solver import Objective, derivatives, minimise, value
+from blendlaw.problems import Problem, Worth, languages_of, problems
+from blendlaw.solver import Objective, minimise, value
 
 INTERVAL = 0.90
 STARTS = 8  # of a law's starting points, how many descend to the end
+IDENTIFIED = 1e-8  # least eigenvalue of the normal equations, their diagonal scaled to one
 CHUNK = 50_000  # residuals that descend together: as many as a core's cache holds
 
 Progress = Callable[[int, int], None]
@@ -55,6 +57,7 @@ def fit(
     seed: int = 0,
     transfer: Mapping[str, Mapping[str, float]] | None = None,
     repetition: float = REPETITION,
+    substitution: float = 1.0,
     progress: Progress | None = None,
 ) -> Fit:
     """Fit ``law`` to every language of ``observations``.
@@ -64,8 +67,8 @@ def fit(
     law is chosen by how well it predicts larger runs than it was fitted on (``selection``).
     Observations for which ``holdout`` is true are never fitted nor looked at in choosing the law;
     the fit's error on them is reported. ``bootstrap`` refits, resampling training runs, give 90%
-    intervals. ``transfer[target][source]`` and ``repetition`` are taken as known; the law
-    ``transfer`` estimates them instead.
+    intervals. ``transfer[target][source]``, ``repetition`` and ``substitution``
+    (``laws/effective.py``) are taken as known; the law ``transfer`` estimates them instead.
 
     Raises InputError where nothing can be fitted: no observations, fewer than the law has
     parameters, losses that are all equal, an unknown law.
@@ -81,10 +84,11 @@ def fit(
     if law == "auto":
         from blendlaw.selection import choose
 
-        law, candidates = choose(kept, options, transfer, repetition)
+        law, candidates = choose(kept, options, Worth(transfer or {}, repetition, substitution))
     rules = law_named(law)
     known = transfer or {}
-    asked = problems(kept, joint=rules.joint, transfer=known, repetition=repetition)
+    worth = Worth(known, repetition, substitution)
+    asked = problems(kept, worth, joint=rules.joint)
     fits: dict[str, LanguageFit] = {}
     for number, problem in enumerate(asked):
         tick = _part(progress, number * bootstrap, len(asked) * bootstrap)
@@ -98,6 +102,7 @@ def fit(
         transfer=rules.transfer({t: f.params for t, f in languages.items()}, sources)
         or {t: dict(row) for t, row in known.items()},
         repetition=repetition,
+        substitution=substitution,
         success=not any(f.warnings for f in languages.values()),
         message=_message(languages),
         selection=candidates,
@@ -124,9 +129,10 @@ def solve(law: Law, problem: Problem, options: Options) -> tuple[Array, float, b
     runs, measured, objective = problem.runs, problem.measured, options.objective()
     lower, upper = bounds(_solved(law, problem))
     starts = np.clip(law.starts(runs, measured), lower, upper)
-    worth = value(law, runs, measured, objective, starts, np.ones(len(runs)))
+    weight = law.emphasis(runs)
+    worth = value(law, runs, measured, objective, starts, weight)
     starts = starts[np.argsort(worth, kind="stable")[:STARTS]]
-    found = minimise(law, runs, measured, objective, starts, lower, upper)
+    found = minimise(law, runs, measured, objective, starts, lower, upper, weight)
     best = int(np.argmin(found.value))
     return found.theta[best], float(found.value[best]), bool(found.converged[best])
 
@@ -166,7 +172,7 @@ def refit(
     progress: Progress | None = None,
 ) -> Array:
     """The parameters (draws, p) of bootstrap refits started from ``theta`` (p,)."""
-    weight = resampled(problem, draws, seed)
+    weight = resampled(problem, draws, seed) * law.emphasis(problem.runs)
     lower, upper = bounds(_solved(law, problem))
     size = max(1, CHUNK // len(problem.measured))
     done = [np.empty((0, len(theta)))]
@@ -194,11 +200,13 @@ def _fit_problem(
     """The fit of each language of ``problem``: one, or all for a joint law."""
     theta, total, converged = solve(law, problem, options)
     draws = refit(law, problem, options, theta, bootstrap, seed, progress)
-    warnings = _warnings(law, problem, options, theta)
+    warnings = _warnings(law, problem, theta)
     if not converged:
         warnings = ("the optimiser stopped before it converged", *warnings)
     error = law.loss(theta, problem.runs) / problem.measured
-    held_error = np.abs(law.loss(theta, held.runs) / held.measured - 1)
+    held_error = np.empty(0)
+    if len(held.measured):
+        held_error = np.abs(law.loss(theta, held.runs) / held.measured - 1)
     languages = problem.runs.languages
     fits = {}
     for target in dict.fromkeys(problem.runs.target.tolist()):
@@ -230,7 +238,7 @@ def _interval(names: Sequence[str], draws: Array) -> dict[str, tuple[float, floa
     return dict(zip(names, zip(low.tolist(), high.tolist(), strict=True), strict=True))
 
 
-def _warnings(law: Law, problem: Problem, options: Options, theta: Array) -> tuple[str, ...]:
+def _warnings(law: Law, problem: Problem, theta: Array) -> tuple[str, ...]:
     """Parameters at a bound, and those that the observations do not determine."""
     parameters = _solved(law, problem)
     lower, upper = bounds(parameters)
@@ -240,18 +248,16 @@ def _warnings(law: Law, problem: Problem, options: Options, theta: Array) -> tup
         for p, at, low, high in zip(parameters, theta, lower, upper, strict=True)
         if low < high and (at <= low or at >= high)
     ]
+    slope = law.gradient(theta, problem.runs) / law.loss(theta, problem.runs)[:, None]
     inside = (theta > lower) & (theta < upper)
-    ones = np.ones((1, len(problem.measured)))
-    smooth = replace(options.objective(), delta=np.inf)
-    _, _, hessian, scale = derivatives(
-        law, problem.runs, problem.measured, smooth, theta[None], ones
-    )
-    size = np.sqrt(np.maximum(scale[0], 1e-300))
-    ratio, direction = np.linalg.eigh((hessian[0] / size / size[:, None])[np.ix_(inside, inside)])
-    names = np.array([p.name for p in parameters])[inside]
-    loose = {
-        str(name) for column in direction.T[ratio < 1e-9] for name in names[np.abs(column) > 0.3]
-    }
+    size = np.sqrt((slope**2).sum(0))
+    names = np.array([p.name for p in parameters])
+    loose = set(names[inside & (size < 1e-12)].tolist())
+    inside &= size >= 1e-12
+    unit = slope[:, inside] / size[inside]
+    ratio, direction = np.linalg.eigh(unit.T @ unit)
+    for column in direction.T[ratio < IDENTIFIED]:
+        loose |= set(names[inside][np.abs(column) > 0.3].tolist())
     if loose:
         warnings.append(f"not determined by these observations: {', '.join(sorted(loose))}")
     return tuple(warnings)

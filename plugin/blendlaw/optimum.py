@@ -88,7 +88,9 @@ def _projected(start: Array, centre: Array, low: Array, high: Array) -> Array:
     way = start - centre
     way = way - way.mean(-1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
-        room = np.where(way > 0, (high - centre) / way, np.where(way < 0, (low - centre) / way, np.inf))
+        room = np.where(
+            way > 0, (high - centre) / way, np.where(way < 0, (low - centre) / way, np.inf)
+        )
     return np.asarray(np.minimum(room.min(-1, keepdims=True), 1.0) * way)
 
 
@@ -140,18 +142,16 @@ def _descend(
             length = np.where(worse, 0.5 * length, length)
         x[alive], weights[alive] = inside, trial
         value[alive], gradient[alive], hessian[alive] = t_value, t_gradient, t_hessian
-        down[alive] += (_reach(down[alive], step_down) * 1.0)[:, None] * step_down
-        up[alive] += (_reach(up[alive], step_up) * 1.0)[:, None] * step_up
+        down[alive] += _reach(down[alive], step_down)[:, None] * step_down
+        up[alive] += _reach(up[alive], step_up)[:, None] * step_up
         near = np.abs(length[:, None] * step).max(1) < 1e-3
-        complementarity = (
-            (down[alive] * (inside - low) + up[alive] * (high - inside)).mean(1) / 2
-        )
+        complementarity = (down[alive] * (inside - low) + up[alive] * (high - inside)).mean(1) / 2
         barrier[alive] = np.where(
             near | (complementarity < 10 * barrier[alive]),
-            np.minimum(0.15 * barrier[alive], complementarity),
+            np.minimum(np.minimum(0.1 * mu[:, 0], mu[:, 0] ** 1.5), complementarity),
             barrier[alive],
         )
-        alive = alive[(barrier[alive] > 1e-15) | (np.abs(step).max(1) > 1e-12)]
+        alive = alive[(mu[:, 0] > 1e-14) | (np.abs(step).max(1) > 1e-11)]
         if not len(alive):
             break
     return weights

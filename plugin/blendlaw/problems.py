@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,15 @@ BILLION = 1e9
 
 
 @dataclass(frozen=True)
+class Worth:
+    """What is known beforehand of effective tokens (``laws/effective.py``)."""
+
+    transfer: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    repetition: float = REPETITION
+    substitution: float = 1.0
+
+
+@dataclass(frozen=True)
 class Problem:
     """What one fit is given: ``runs``, the losses ``measured`` (n,) on them, nats per token, and
     ``group`` (n,), a number per training run, since losses of one run are resampled together."""
@@ -24,6 +33,7 @@ class Problem:
     runs: Runs
     measured: Array
     group: NDArray[np.intp]
+    worth: Worth
 
     def rows(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> Problem:
         """The observations of ``keep``, a mask or indices."""
@@ -36,9 +46,7 @@ class Problem:
         known = set(self.runs.languages)
         targets = {self.runs.languages[number] for number in self.runs.target.tolist()}
         fitting = [o for o in observations if o.language in targets and known >= set(o.shares())]
-        return problem(
-            fitting, self.runs.languages, self.runs.transfer, self.runs.repetition, self.name
-        )
+        return problem(fitting, self.runs.languages, self.worth, self.name)
 
 
 def languages_of(observations: Iterable[Observation]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -67,14 +75,7 @@ def matrix(entries: Mapping[str, Mapping[str, float]], languages: Sequence[str])
     return found
 
 
-def problem(
-    observations: Sequence[Observation],
-    languages: tuple[str, ...],
-    transfer: Array | None = None,
-    repetition: float = REPETITION,
-    name: str = "",
-) -> Problem:
-    """All of ``observations`` as one problem over ``languages``."""
+def _runs(observations: Sequence[Observation], languages: tuple[str, ...], worth: Worth) -> Runs:
     index = {language: number for number, language in enumerate(languages)}
     size = (len(observations), len(languages))
     shares, unique = np.zeros(size), np.full(size, np.inf)
@@ -86,32 +87,33 @@ def problem(
                 unique[row, index[language]] = tokens / BILLION
     # Rounded weights (0.333, 0.333, 0.333) are shares of a whole.
     shares /= shares.sum(1, keepdims=True)
-    runs = Runs(
+    return Runs(
         languages=languages,
         target=np.array([index[seen.language] for seen in observations], np.intp),
         params=np.array([seen.params for seen in observations]) / BILLION,
         tokens=np.array([seen.tokens for seen in observations]) / BILLION,
         shares=shares,
         unique=unique,
-        transfer=np.zeros((len(languages),) * 2) if transfer is None else transfer,
-        repetition=repetition,
+        transfer=matrix(worth.transfer, languages),
+        repetition=worth.repetition,
+        substitution=worth.substitution,
     )
+
+
+def problem(
+    observations: Sequence[Observation], languages: tuple[str, ...], worth: Worth, name: str
+) -> Problem:
+    """All of ``observations`` as one problem over ``languages``."""
+    losses = np.array([seen.loss for seen in observations], float)
     return Problem(
-        name, runs, np.array([seen.loss for seen in observations]), _groups(observations)
+        name, _runs(observations, languages, worth), losses, _groups(observations), worth
     )
 
 
-def problems(
-    observations: Sequence[Observation],
-    *,
-    joint: bool,
-    transfer: Mapping[str, Mapping[str, float]] | None = None,
-    repetition: float = REPETITION,
-) -> list[Problem]:
+def problems(observations: Sequence[Observation], worth: Worth, *, joint: bool) -> list[Problem]:
     """One problem per measured language, or with ``joint`` a single one of all observations."""
     targets, languages = languages_of(observations)
-    known = matrix(transfer or {}, languages)
-    whole = problem(observations, languages, known, repetition, "all languages")
+    whole = problem(observations, languages, worth, "all languages")
     if joint:
         return [whole]
     return [

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from blendlaw.errors import InputError
 from blendlaw.files import write_atomically
+from blendlaw.nearest import nearest
 
-F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 output_option = click.option(
     "-o", "--output", type=click.Path(dir_okay=False), help="Write here instead of stdout."
@@ -52,3 +56,77 @@ def _plain(cell: str) -> Any:
     from rich.text import Text
 
     return Text(cell)
+
+
+def show(table_text: str, json_text: str, output: str | None, as_json: bool) -> None:
+    """A result: JSON to ``output`` with the table on stderr, or one of both on stdout."""
+    if output is not None:
+        emit(json_text, output)
+        log(table_text.rstrip("\n"))
+    else:
+        emit(json_text if as_json else table_text)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, to be told (done, total); silent when stderr is not a terminal."""
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def load(path: str, parse: Callable[[str], T]) -> T:
+    """``parse`` of a file's text. Raises InputError, with the file named, if it is not that."""
+    try:
+        return parse(Path(path).read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError("is not UTF-8 text", file=path) from error
+    except InputError as error:
+        error.file = error.file or path
+        raise
+
+
+class ByLanguage(click.ParamType):
+    """A number for all languages, ``0.05``, or for one, ``Python=0.05``."""
+
+    name = "number or language=number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str | None, float]:
+        if isinstance(value, tuple):
+            return value
+        language, equals, number = str(value).rpartition("=")
+        try:
+            return (language if equals else None, float(number))
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor language=number", param, ctx)
+
+
+def by_language(
+    values: Sequence[tuple[str | None, float]], option: str, languages: Sequence[str]
+) -> dict[str, float] | None:
+    """What a repeated ``ByLanguage`` option says of each language; None if it was not given.
+
+    Raises InputError where a language is unknown or named twice.
+    """
+    if not values:
+        return None
+    found: dict[str, float] = {}
+    for language, number in values:
+        if language is None:
+            continue
+        if language not in languages:
+            raise InputError(
+                f"{option}: unknown language {language!r}{nearest(language, languages)}"
+            )
+        if language in found:
+            raise InputError(f"{option} is given twice for {language}")
+        found[language] = number
+    general = [number for language, number in values if language is None]
+    if len(general) > 1:
+        raise InputError(f"{option} is given twice for all languages", value=general[1])
+    return dict.fromkeys(languages, general[0]) | found if general else found

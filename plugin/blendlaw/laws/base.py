@@ -14,10 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-
-# How fast repeated tokens lose their worth where nothing was fitted: 1 / R_D*, arXiv 2305.16264.
-REPETITION = 1 / 15.388
+from blendlaw.laws.effective import REPETITION, Array, effective
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,8 @@ class Runs:
     each of the k ``languages`` had; ``unique`` (n, k), their unique tokens in billions (infinite
     where nothing was repeated); ``target`` (n,), the language whose loss was measured, as an index.
     ``transfer`` (k, k) says how much a token of the column's language counts for the row's, as far
-    as it is known beforehand; ``repetition`` how fast repeated tokens lose their worth.
+    as it is known beforehand; ``repetition`` how fast repeated tokens lose their worth, and
+    ``substitution`` how far languages replace each other (``laws/effective.py``).
     """
 
     languages: tuple[str, ...]
@@ -39,6 +37,7 @@ class Runs:
     unique: Array
     transfer: Array
     repetition: float = REPETITION
+    substitution: float = 1.0
 
     def __len__(self) -> int:
         return len(self.params)
@@ -51,8 +50,19 @@ class Runs:
     @cached_property
     def effective(self) -> Array:
         """Effective tokens of the target language, billions, (n,)."""
-        own = self.transfer[self.target] + np.eye(len(self.languages))[self.target]
-        return effective_tokens(self.by_language, self.unique, own, self.repetition)
+        return effective(
+            self.by_language,
+            self.unique,
+            self.transfer[self.target],
+            self.own,
+            self.repetition,
+            self.substitution,
+        ).tokens
+
+    @cached_property
+    def own(self) -> Array:
+        """1 where the language is the run's target, (n, k)."""
+        return np.eye(len(self.languages))[self.target]
 
     @cached_property
     def log_params(self) -> Array:
@@ -78,7 +88,8 @@ class Runs:
 @dataclass(frozen=True)
 class Setting:
     """The run for which weights are sought, all in billions: ``params`` and ``tokens`` (numbers),
-    ``unique`` and ``consumed`` (k,) per language, ``transfer`` (k, k), ``repetition``."""
+    ``unique`` and ``consumed`` (k,) per language, ``transfer`` (k, k), and the two numbers of
+    effective tokens, ``repetition`` and ``substitution``."""
 
     params: float
     tokens: float
@@ -86,6 +97,7 @@ class Setting:
     consumed: Array
     transfer: Array
     repetition: float = REPETITION
+    substitution: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -113,6 +125,8 @@ class Law(ABC):
     """One solve for all languages together (else one for each)."""
     convex = True
     """Whether the loss is convex in the weights."""
+    automatic = True
+    """Whether ``auto`` considers it."""
 
     def unsuitable(self, runs: Runs) -> str | None:
         """Why the law cannot be fitted to these runs, or None if it can."""
@@ -120,6 +134,10 @@ class Law(ABC):
         if len(runs) < needed:
             return f"{len(runs)} observations are too few for its {needed} parameters"
         return None
+
+    def emphasis(self, runs: Runs) -> Array:
+        """How much each run counts in a fit, (n,) of mean 1."""
+        return np.ones(len(runs))
 
     @abstractmethod
     def parameters(self, languages: Sequence[str], target: int) -> Sequence[Parameter]:
@@ -176,34 +194,3 @@ class Law(ABC):
     ) -> dict[str, dict[str, float]]:
         """The transfer matrix in each language's fitted parameters, if the law estimates one."""
         return {}
-
-
-def saturate(tokens: Array, unique: Array, repetition: Array | float) -> tuple[Array, Array, Array]:
-    """Worth of ``tokens`` of which ``unique`` are different, with two derivatives in ``tokens``.
-
-    S(D; U) = D up to U, then U·[1 + (1 − exp(−λ(D/U − 1)))/λ] (arXiv 2305.16264 eq. 5 with
-    λ = 1/R_D*, arXiv 2510.22037): concave, of slope one at D = U, bounded by U·(1 + 1/λ).
-    """
-    repeated = tokens > unique
-    if not repeated.any():
-        return tokens, np.ones_like(tokens), np.zeros_like(tokens)
-    safe = np.where(repeated, unique, 1.0)
-    decay = np.exp(-repetition * (np.where(repeated, tokens, 1.0) / safe - 1))
-    worth = np.where(
-        repeated, safe * (1 - np.expm1(-repetition * (tokens / safe - 1)) / repetition), tokens
-    )
-    return (
-        worth,
-        np.where(repeated, decay, 1.0),
-        np.where(repeated, -repetition / safe * decay, 0.0),
-    )
-
-
-def effective_tokens(tokens: Array, unique: Array, counts: Array, repetition: float) -> Array:
-    """Σ_j counts_j·S(D_j; U_j) over the last axis (ATLAS, arXiv 2510.22037 eq. 3).
-
-    A language that harms (a negative count) does not harm less by repetition: its tokens enter
-    unsaturated, which also keeps the sum concave in the tokens.
-    """
-    worth, _, _ = saturate(tokens, unique, repetition)
-    return np.asarray((counts * np.where(counts < 0, tokens, worth)).sum(-1))

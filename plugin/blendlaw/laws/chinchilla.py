@@ -8,9 +8,9 @@ from __future__ import annotations
 from blendlaw.laws.base import Parameter
 from blendlaw.laws.power import PowerSum, Term
 
-LOSS_FLOOR = Parameter("E", 1e-6, 20.0, log=True)
-SIZE = (Parameter("A", 1e-6, 1e3, log=True), Parameter("alpha", 0.0, 3.0))
-DATA = (Parameter("B", 1e-6, 1e5, log=True), Parameter("beta", 0.0, 3.0))
+LOSS_FLOOR = Parameter("E", 1e-4, 20.0, log=True)
+SIZE = (Parameter("A", 1e-5, 1e3, log=True), Parameter("alpha", 0.0, 3.0))
+DATA = (Parameter("B", 1e-4, 1e5, log=True), Parameter("beta", 0.0, 3.0))
 
 
 class Chinchilla(PowerSum):

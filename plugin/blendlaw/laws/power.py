@@ -12,16 +12,18 @@ from itertools import product
 
 import numpy as np
 
-from blendlaw.laws.base import Array, Law, Parameter, Runs, Setting, saturate
+from blendlaw.laws.base import Array, Law, Parameter, Runs, Setting
+from blendlaw.laws.effective import effective
 
 
 @dataclass(frozen=True)
 class Term:
-    """exp(θ[amplitude])·N^(−Σ θ[size])·D^(−Σ θ[data]): indices into the parameters."""
+    """exp(θ[amplitude])·N^(−Σ θ[size])·D^(−power − Σ θ[data]): indices into the parameters."""
 
     amplitude: int
     size: tuple[int, ...] = ()
     data: tuple[int, ...] = ()
+    power: float = 0.0
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -32,9 +34,13 @@ class Term:
         log_value = theta[..., self.amplitude, None]
         if self.size:
             log_value = log_value - theta[..., list(self.size)].sum(-1)[..., None] * log_params
-        if self.data:
-            log_value = log_value - theta[..., list(self.data)].sum(-1)[..., None] * log_tokens
+        if self.data or self.power:
+            log_value = log_value - self.data_power(theta)[..., None] * log_tokens
         return np.asarray(np.exp(log_value))
+
+    def data_power(self, theta: Array) -> Array:
+        """The exponent of 1/D, (...)."""
+        return np.asarray(self.power + theta[..., list(self.data)].sum(-1))
 
     def features(self, runs: Runs) -> Array:
         """Derivative of the term's logarithm in its columns, (n, columns)."""
@@ -109,8 +115,17 @@ class PowerSum(Law):
     def in_weights(
         self, theta: Array, setting: Setting, weights: Array, value: Array
     ) -> tuple[Array, Array, Array]:
-        counts = setting.transfer + np.eye(len(setting.unique))
-        return blend_losses(self, theta, setting, weights, value, counts, setting.repetition)
+        count = theta.shape[1]
+        return blend_losses(
+            self,
+            theta,
+            setting,
+            weights,
+            value,
+            setting.transfer[:count],
+            setting.repetition,
+            setting.substitution,
+        )
 
     def in_tokens(self, theta: Array, params: float, tokens: Array) -> tuple[Array, Array, Array]:
         """Loss at effective ``tokens`` (..., k), billions, with its first two derivatives in them.
@@ -124,8 +139,8 @@ class PowerSum(Law):
                 log_tokens = np.log(tokens)[..., None]
                 height = term.value(theta, np.log([params]), log_tokens)[..., 0]
                 loss += height
-                if term.data:
-                    power = theta[..., list(term.data)].sum(-1)
+                power = term.data_power(theta)
+                if (power > 0).any():
                     down -= np.where(power > 0, power * height / tokens, 0.0)
                     up += np.where(power > 0, power * (power + 1) * height / tokens**2, 0.0)
         return loss, down, up
@@ -137,27 +152,27 @@ def blend_losses(
     setting: Setting,
     weights: Array,
     value: Array,
-    counts: Array,
+    transfer: Array,
     repetition: Array | float,
+    substitution: Array | float,
 ) -> tuple[Array, Array, Array]:
     """``Law.in_weights`` for a law of effective tokens: the chain rule through them.
 
-    ``counts`` (..., k, k) is what a token of the column's language counts for the row's, itself 1;
-    ``repetition`` a number, or (b, 1).
+    ``transfer`` is (..., t, k); ``repetition`` and ``substitution`` are numbers or (b, t, 1).
     """
-    count = theta.shape[1]
-    counts = counts[..., :count, :]
-    tokens = setting.consumed + setting.tokens * weights
-    worth, slope, bend = saturate(tokens, setting.unique, repetition)
-    helps, harms = np.maximum(counts, 0.0), np.minimum(counts, 0.0)
-    effective = (helps @ worth[..., None] + harms @ tokens[..., None])[..., 0]
-    first = helps * slope[:, None, :] + harms
-    loss, down, up = law.in_tokens(theta, setting.params, effective)
+    targets, languages = theta.shape[1], weights.shape[1]
+    tokens = (setting.consumed + setting.tokens * weights)[:, None, :]
+    worth = effective(
+        tokens, setting.unique, transfer, np.eye(targets, languages), repetition, substitution
+    )
+    loss, down, up = law.in_tokens(theta, setting.params, worth.tokens)
     # A language that nobody values may have no tokens, and so an infinite slope.
-    down, up = np.where(value > 0, down, 0.0), np.where(value > 0, up, 0.0)
-    pull = (value * down)[:, None, :]
-    gradient = (pull @ first)[:, 0, :]
-    hessian = np.swapaxes(first, 1, 2) @ ((value * up)[..., None] * first)
-    index = np.arange(hessian.shape[-1])
-    hessian[:, index, index] += (pull @ helps)[:, 0, :] * bend
+    down, up = value * np.where(value > 0, down, 0.0), value * np.where(value > 0, up, 0.0)
+    gradient = (down[:, None, :] @ worth.slope)[:, 0, :]
+    hessian = np.swapaxes(worth.slope, 1, 2) @ (up[..., None] * worth.slope)
+    if np.any(np.asarray(substitution) < 1):
+        through = worth.worth_slope
+        hessian += np.swapaxes(through, 1, 2) @ ((down * worth.share)[..., None] * through)
+    index = np.arange(languages)
+    hessian[:, index, index] += (down[:, None, :] @ worth.bend)[:, 0, :]
     return loss, setting.tokens * gradient, setting.tokens**2 * hessian

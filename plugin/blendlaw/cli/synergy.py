@@ -1,0 +1,64 @@
+"""blendlaw synergy: pair runs to gains and a transfer matrix."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING
+
+import click
+
+from blendlaw.cli.common import json_option, load, output_option, show, table
+
+if TYPE_CHECKING:
+    from blendlaw.synergy import Synergy
+
+
+@click.command("synergy")
+@click.argument("observations", type=click.Path())
+@click.option("--fit", type=click.Path(), help="fit.json whose curves turn gains into transfer.")
+@click.option("--params", type=float, help="Parameters of the pair runs, with --fit.")
+@output_option
+@json_option
+def command(
+    observations: str, fit: str | None, params: float | None, output: str | None, as_json: bool
+) -> None:
+    """Measure from pair runs how much each language helps each other.
+
+    OBSERVATIONS say what each run saw (tokens.<language>), or are the pair table: target,
+    auxiliary, loss, where auxiliary = target is the baseline, the same tokens seen twice.
+    """
+    from blendlaw.fitted import Fit
+    from blendlaw.observations import read_observations
+    from blendlaw.pair_runs import is_pairs_table, read_pairs_table
+    from blendlaw.synergy import synergy
+
+    curves = None if fit is None else load(fit, Fit.from_json)
+    runs = (
+        read_pairs_table(observations)
+        if is_pairs_table(observations)
+        else read_observations(observations)
+    )
+    found = synergy(runs, fit=curves, params=params)
+    show(describe(found), found.to_json(), output, as_json)
+
+
+def describe(found: Synergy) -> str:
+    """The two matrices as tables, targets down and auxiliaries across."""
+    targets = list(found.gain_percent)
+    auxiliaries = list(dict.fromkeys(a for row in found.gain_percent.values() for a in row))
+    parts = []
+    for title, matrix, style in (
+        ("gain in %, by auxiliary (positive: it helps the target)", found.gain_percent, "+.2f"),
+        ("transfer: what its token counts for the target", found.transfer, ".2f"),
+    ):
+        rows = [
+            [t, *[format(matrix[t][a], style) if a in matrix[t] else "" for a in auxiliaries]]
+            for t in targets
+        ]
+        parts.append(table(["target", *auxiliaries], rows, title=title))
+    assumed = found.assumed
+    parts.append(
+        f"assumed: repetition {assumed['repetition']:.4g}, substitution "
+        f"{assumed['substitution']:.2g}, curve {assumed['curve']}, {assumed['baseline']}\n"
+    )
+    return "\n".join(parts)

@@ -1,0 +1,95 @@
+"""Effective tokens: what a language's loss answers to, after repetition and transfer.
+
+For a target with own tokens D_t and others D_j, each worth S(D; U) after repetition,
+
+    D_eff = (S_t^γ + Σ_{τ_j>0} [((1 + τ_j)·S_j)^γ − S_j^γ])^(1/γ) + Σ_{τ_j<0} τ_j·D_j.
+
+γ = 1 is the sum S_t + Σ τ_j·S_j of ATLAS (arXiv 2510.22037 eq. 3). A smaller γ says that
+languages complement rather than replace each other, while τ keeps its meaning in a run of equal
+parts: D_eff = (1 + τ_j)·S. D_eff is concave in the tokens for 0 < γ ≤ 1 (docs/laws.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[np.float64]
+
+# How fast repeated tokens lose their worth where nothing was fitted: 1 / R_D*, arXiv 2305.16264.
+REPETITION = 1 / 15.388
+
+
+def saturate(tokens: Array, unique: Array, repetition: Array | float) -> tuple[Array, Array, Array]:
+    """Worth of ``tokens`` of which ``unique`` are different, with two derivatives in ``tokens``.
+
+    S(D; U) = D up to U, then U·[1 + (1 − exp(−λ(D/U − 1)))/λ] (arXiv 2305.16264 eq. 5 with
+    λ = 1/R_D*): concave, of slope one at D = U, bounded by U·(1 + 1/λ).
+    """
+    repeated = tokens > unique
+    if not repeated.any():
+        return tokens, np.ones_like(tokens), np.zeros_like(tokens)
+    safe = np.where(repeated, unique, 1.0)
+    exponent = -repetition * np.where(repeated, tokens / safe - 1, 0.0)
+    worth = np.where(repeated, safe * (1 - np.expm1(exponent) / repetition), tokens)
+    slope = np.exp(exponent)
+    return worth, slope, np.where(repeated, -repetition / safe * slope, 0.0)
+
+
+@dataclass(frozen=True)
+class Effective:
+    """Effective ``tokens`` (..., t) of t targets, with what their derivatives are made of.
+
+    ``slope`` (..., t, k) is ∂D_eff/∂D_j, ``by_worth`` ∂D_eff/∂S_j, ``worth_slope`` the part of
+    slope through S; ``bend`` (..., t, k) the diagonal of the second derivative, ``share`` (..., t)
+    the factor of worth_slope·worth_slopeᵀ in it.
+    """
+
+    tokens: Array
+    slope: Array
+    by_worth: Array
+    worth_slope: Array
+    bend: Array
+    share: Array
+
+
+def effective(
+    tokens: Array,
+    unique: Array,
+    transfer: Array,
+    own: Array,
+    repetition: Array | float,
+    substitution: Array | float = 1.0,
+) -> Effective:
+    """Effective tokens of each target, from ``tokens`` (..., 1, k) of the languages.
+
+    ``own`` (t, k) is 1 where the language is the target; ``transfer`` (..., t, k) its τ (of the
+    target itself ignored); ``repetition`` λ and ``substitution`` γ broadcast against (..., t, k).
+    Slopes of languages without tokens, infinite for γ < 1, are given as 0.
+    """
+    worth, worth_slope, worth_bend = saturate(tokens, unique, repetition)
+    power = np.asarray(substitution)
+    help_, harm = np.where(own > 0, 0.0, np.maximum(transfer, 0.0)), np.minimum(transfer, 0.0)
+    harm = np.where(own > 0, 0.0, harm)
+    part = np.where(own > 0, 1.0, (1 + help_) ** power - 1)
+    some = worth > 0
+    safe = np.where(some, worth, 1.0)
+    powered = np.where(some, part * safe**power, 0.0)
+    total = powered.sum(-1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        base = total ** (1 / power[..., :1] if power.ndim else 1 / power)
+        ratio = np.where(powered > 0, powered / total * base / safe, 0.0)
+        through = ratio * worth_slope
+        narrow = np.where(powered > 0, (power - 1) * ratio / safe * worth_slope**2, 0.0)
+        share = np.where(base > 0, (1 - power) / base, 0.0)
+    return Effective(
+        tokens=np.maximum(base[..., 0] + (harm * tokens).sum(-1), 0.0),
+        slope=through + harm,
+        by_worth=ratio,
+        worth_slope=through,
+        bend=narrow + ratio * worth_bend,
+        share=share[..., 0],
+    )

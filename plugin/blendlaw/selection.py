@@ -1,0 +1,144 @@
+"""``auto``: the law that best predicts runs larger than those it was fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendlaw.errors import InputError
+from blendlaw.fitted import Candidate
+from blendlaw.laws.base import Law
+from blendlaw.observations import Observation
+from blendlaw.plugins import laws
+from blendlaw.problems import Problem, Worth, problems
+
+if TYPE_CHECKING:
+    from blendlaw.fitting import Options
+
+FOLDS = 2  # how many of the largest scales are held out, in turn
+PARTS = 5  # where there is but one scale: how many parts the runs are cut into
+SCALE = 1.05  # scales closer than this are one
+Fold = tuple[NDArray[np.bool_], NDArray[np.bool_]]
+"""Which observations are fitted, and which are predicted."""
+
+
+def choose(
+    observations: Sequence[Observation], options: Options, worth: Worth
+) -> tuple[str, tuple[Candidate, ...]]:
+    """The name of the law to use, and what was found of every law.
+
+    The largest token budget is held out and predicted from all smaller ones, then the second
+    largest from those below it; with one budget the same is done by parameters, and with one size
+    too, runs are predicted from other runs. The errors are paired by language and fold; a law
+    with more parameters wins only if it is better by more than one standard error. The choice is
+    one for all languages and has no randomness.
+    """
+    asked = problems(observations, worth, joint=False)
+    scale, kind = _scale(asked)
+    errors: dict[str, NDArray[np.float64]] = {}
+    reasons: dict[str, str] = {}
+    for name, law in laws().items():
+        if not law.automatic or law.joint:
+            reasons[name] = "not considered: it predicts one loss for all languages"
+            continue
+        found = _errors(law, asked, scale, options)
+        if isinstance(found, str):
+            reasons[name] = found
+        else:
+            errors[name] = found
+    if not errors:
+        return _unjudged(asked, reasons)
+    best, *others = sorted(errors, key=lambda name: _size(laws()[name], asked[0]))
+    for name in others:
+        better = errors[best] - errors[name]
+        noise = better.std(ddof=1) / np.sqrt(len(better)) if len(better) > 1 else 0.0
+        if better.mean() > noise:
+            best = name
+    table = [
+        Candidate(
+            name,
+            float(errors[name].mean()),
+            f"{'chosen' if name == best else 'rejected'}: error {100 * errors[name].mean():.2f}% "
+            f"on {kind}",
+        )
+        for name in errors
+    ]
+    table += [Candidate(name, None, reason) for name, reason in reasons.items()]
+    return best, tuple(table)
+
+
+def _errors(
+    law: Law, asked: Sequence[Problem], scale: str, options: Options
+) -> NDArray[np.float64] | str:
+    """Mean relative error of every language and fold, or why the law cannot be judged."""
+    from blendlaw.fitting import solve
+
+    found = []
+    for problem in asked:
+        for fitted, predicted in _folds(problem, scale):
+            part = problem.rows(fitted)
+            try:
+                theta, _, _ = solve(law, part, options)
+            except InputError as error:
+                return f"not considered: {error.problem}"
+            other = problem.rows(predicted)
+            error = np.abs(law.loss(theta, other.runs) / other.measured - 1)
+            found.append(float(error.mean()))
+    if not found:
+        return "not judged: there are too few scales to hold one out"
+    return np.array(found)
+
+
+def _scale(asked: Sequence[Problem]) -> tuple[str, str]:
+    """What grows from run to run: tokens, else parameters, else nothing."""
+    for name, title in (("tokens", "token budgets"), ("params", "model sizes")):
+        if min(len(_levels(getattr(problem.runs, name))) for problem in asked) > FOLDS:
+            return name, f"held-out largest {title}"
+    return "", "held-out runs"
+
+
+def _folds(problem: Problem, scale: str) -> list[Fold]:
+    if not scale:
+        groups = np.unique(problem.group)
+        part = np.searchsorted(groups, problem.group) % PARTS
+        return [(part != number, part == number) for number in range(min(PARTS, len(groups)))]
+    size = getattr(problem.runs, scale)
+    levels = _levels(size)
+    folds = []
+    for level in levels[::-1][:FOLDS]:
+        fitted = size < level / SCALE
+        # Enough smaller scales must remain to tell a curve from a line.
+        if len(_levels(size[fitted])) >= FOLDS + 1 or level == levels[-1]:
+            folds.append((fitted, (size >= level / SCALE) & (size <= level * SCALE)))
+    return folds
+
+
+def _levels(size: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The distinct scales among the runs, rising."""
+    values = np.unique(size)
+    keep = np.concatenate([[True], values[1:] > SCALE * values[:-1]])
+    return np.asarray(values[keep])
+
+
+def _size(law: Law, problem: Problem) -> int:
+    return len(law.parameters(problem.runs.languages, int(problem.runs.target[0])))
+
+
+def _unjudged(
+    asked: Sequence[Problem], reasons: dict[str, str]
+) -> tuple[str, tuple[Candidate, ...]]:
+    """The simplest law that can be fitted at all, when none can be judged."""
+    fitting = [
+        name
+        for name, law in laws().items()
+        if law.automatic and not law.joint and all(law.unsuitable(p.runs) is None for p in asked)
+    ]
+    if not fitting:
+        why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        raise InputError(f"no law can be fitted to these observations ({why})")
+    best = min(fitting, key=lambda name: _size(laws()[name], asked[0]))
+    chosen = Candidate(best, None, "chosen unjudged: too few scales to hold one out")
+    return best, (chosen, *(Candidate(n, None, r) for n, r in reasons.items() if n != best))
