@@ -109,6 +109,10 @@ def fit(
         provenance={
             "blendlaw": __version__,
             "observations": len(kept),
+            "range": {
+                "params": [min(o.params for o in kept), max(o.params for o in kept)],
+                "tokens": [min(o.tokens for o in kept), max(o.tokens for o in kept)],
+            },
             **asdict(options),
             "bootstrap": bootstrap,
             "seed": seed,

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from blendlaw.hookspecs import hookimpl
 from blendlaw.laws.base import Law, Parameter, Runs, Setting
 from blendlaw.laws.chinchilla import Chinchilla
+from blendlaw.laws.exponential import Exponential
+from blendlaw.laws.proportion import Proportion
 from blendlaw.laws.transfer import Transfer
 from blendlaw.laws.transient import Transient
 
 
 @hookimpl
 def register_laws(register: Callable[[Law], None]) -> None:
-    for law in (Chinchilla(), Transient(), Transfer()):
+    for law in (Chinchilla(), Transient(), Transfer(), Exponential(), Proportion()):
         register(law)
 
 

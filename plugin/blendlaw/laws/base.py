@@ -194,3 +194,15 @@ class Law(ABC):
     ) -> dict[str, dict[str, float]]:
         """The transfer matrix in each language's fitted parameters, if the law estimates one."""
         return {}
+
+
+def no_mixture(runs: Runs) -> str | None:
+    """The reason why a law of mixtures cannot be fitted, if no run mixes languages."""
+    return None if ((runs.shares > 0).sum(1) > 1).any() else "no run mixes languages"
+
+
+def trained_shares(setting: Setting, weights: Array) -> tuple[Array, float]:
+    """Each language's share of all tokens, those consumed before included, (b, k), and its
+    derivative in the weight."""
+    total = setting.tokens + setting.consumed.sum()
+    return (setting.consumed + setting.tokens * weights) / total, float(setting.tokens / total)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from blendlaw.laws.base import Array, Law, Parameter, Runs, Setting
+from blendlaw.laws.base import Array, Law, Parameter, Runs, Setting, no_mixture
 from blendlaw.laws.chinchilla import Chinchilla
 from blendlaw.laws.effective import REPETITION, Effective, effective, saturate
 from blendlaw.laws.power import blend_losses
@@ -28,8 +28,7 @@ class Transfer(Law):
     curve = Chinchilla()
 
     def unsuitable(self, runs: Runs) -> str | None:
-        mixed = (runs.shares < 1).any() and (runs.shares.sum(0) > 0).sum() > 1
-        if not mixed and not (runs.by_language > runs.unique).any():
+        if no_mixture(runs) and not (runs.by_language > runs.unique).any():
             return (
                 "no run saw another language or repeated its tokens, so there is no transfer in it"
             )
