@@ -45,8 +45,8 @@ class Allocation:
 
     ``marginal`` is the change of that objective per further billion tokens of a language, negative
     where it falls. ``kkt_residual`` is relative to the largest slope. ``predicted`` holds the loss
-    of each language under the allocation and under uniform and proportional weights within the
-    same limits; proportional is None where unique tokens are unknown, a loss is None where it is
+    of each language under the allocation, under uniform and proportional weights within the
+    same limits, and under any others asked for; proportional is None where unique tokens are unknown, a loss is None where it is
     infinite. ``binding`` names the limits that hold a weight back. Intervals are 90%, None without
     a bootstrap.
     """
@@ -116,6 +116,7 @@ def allocate(
     unique_tokens: PerLanguage = None,
     value: PerLanguage = None,
     consumed: PerLanguage = None,
+    compare: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Allocation:
     """The weights of the next ``tokens`` tokens of a model of ``params`` parameters (counts).
 
@@ -123,7 +124,8 @@ def allocate(
     and limits, which the other arguments override: each a number for all languages or one by name;
     ``floor`` and ``cap`` bound the weight, ``max_epochs`` (with ``unique_tokens``) how often a
     language may be repeated, ``consumed`` says what was trained on before, ``value`` what a nat of
-    a language is worth (1). With a plan, languages that it does not have get nothing.
+    a language is worth (1). With a plan, languages that it does not have get nothing. The result is
+    compared with uniform and proportional weights, and with those of ``compare``, by name.
 
     The problem is convex for every built-in law but ``proportion`` (docs/laws.md), so the result
     is the optimum; else the best of several starts, and a warning. Raises InputError for unknown
@@ -147,6 +149,8 @@ def allocate(
     weights = best.weights[0]
     draws = fit.theta_draws()
     compared = {"allocated": weights, **problem.references()}
+    for name, others in (compare or {}).items():
+        compared[name] = problem.named(name, others)
     losses = {
         name: None if w is None else problem.losses(fit.theta()[None], w)[0]
         for name, w in compared.items()
@@ -157,7 +161,8 @@ def allocate(
         spans = _spans(problem.names, np.quantile(problem.solve(draws).weights, TAILS, axis=0))
     gains = {
         name: problem.gain(losses["allocated"], losses[name], spread["allocated"], spread[name])
-        for name in ("uniform", "proportional")
+        for name in compared
+        if name != "allocated"
     }
     return Allocation(
         params=float(params),
@@ -179,7 +184,7 @@ def allocate(
         },
         gain=gains,
         binding=problem.binding(weights),
-        warnings=problem.warnings(),
+        warnings=problem.warnings(weights),
     )
 
 
@@ -241,6 +246,11 @@ class _Problem:
         )
         return cls(fit, fit.functions(), names, setting, values, bounds, taking_part)
 
+    @property
+    def borrowed(self) -> bool:
+        """Whether the transfer was given to the fit rather than estimated by it."""
+        return bool(self.fit.transfer) and self.fit.law != "transfer"
+
     def solve(self, theta: Array) -> optimum.Optimum:
         """The optimum for each draw of the parameters, ``theta`` (b, t, p)."""
         lower, upper = self.limits.lower, self.limits.upper
@@ -297,6 +307,16 @@ class _Problem:
             "proportional": clamp(unique, self.limits) if np.isfinite(unique).all() else None,
         }
 
+    def named(self, name: str, weights: Mapping[str, float]) -> Array:
+        """Weights by the caller's names of the languages, as an array."""
+        for language in weights:
+            if language not in self.names:
+                raise InputError(
+                    f"the weights {name!r} have a language {language!r} unknown to the fit"
+                )
+        back = dict(zip(self.names, self.fit.sources, strict=True))
+        return self.fit.shares({back[language]: weight for language, weight in weights.items()})
+
     def gain(
         self, ours: Array | None, other: Array | None, our_draws: Array | None, draws: Array | None
     ) -> Gain | None:
@@ -310,7 +330,7 @@ class _Problem:
             low, high = np.quantile(self._mean(draws - our_draws), TAILS)
             interval = (float(low), float(high))
         percent = 100 * float(mean / reference)
-        return Gain(float(mean), interval, percent, _verdict(percent, interval))
+        return Gain(float(mean), interval, percent, _verdict(percent, interval, self.borrowed))
 
     def _mean(self, losses: Array) -> Array:
         """The mean over languages, weighted by value, (...,)."""
@@ -362,15 +382,21 @@ class _Problem:
                 held.append({"language": name, "limit": why})
         return tuple(held)
 
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self, weights: Array) -> tuple[str, ...]:
         found = []
         if not self.law.convex:
             found.append(
                 f"the law {self.law.name} is not convex in the weights: this is the best of "
                 f"{STARTS} starts, which need not be the optimum"
             )
+        if self.borrowed:
+            found.append(
+                "the transfer was measured on pairs of languages and is held fixed: read the losses "
+                "as a comparison of blends, not as forecasts, and the intervals as too narrow"
+            )
         seen = self.fit.provenance.get("range", {})
-        for what, here in (("params", self.setting.params), ("tokens", self.setting.tokens)):
+        most = self.setting.tokens * (weights.max() if self.law.by_own_tokens else 1.0)
+        for what, here in (("parameters", self.setting.params), ("tokens", most)):
             low, high = seen.get(what, (0.0, np.inf))
             if not 0.99 * low <= here * BILLION <= 1.01 * high:
                 found.append(
@@ -415,15 +441,14 @@ def _merged(
     return found if given is None else dict.fromkeys(names, float(given))
 
 
-def _verdict(percent: float, interval: tuple[float, float] | None) -> str:
-    if interval is None:
-        return f"{percent:.2f}% lower loss; how sure is unknown without a bootstrap"
+def _verdict(percent: float, interval: tuple[float, float] | None, borrowed: bool) -> str:
     span = f"{percent:.2f}% lower loss"
+    if interval is None:
+        return f"{span}; how sure is unknown without a bootstrap"
     if interval[0] <= 0:
         return f"within the noise: {span}, and the 90% interval includes 0"
-    if percent < SMALL:
-        return f"small but sure: {span}"
-    return f"worth it: {span}"
+    size = "small" if percent < SMALL else "worth it"
+    return f"{size}: {span}, sure{' if the transfer is right' if borrowed else ''}"
 
 
 def _spans(names: Sequence[str], quantiles: Array) -> dict[str, tuple[float, float]]:

@@ -110,7 +110,7 @@ def fit(
             "blendlaw": __version__,
             "observations": len(kept),
             "range": {
-                "params": [min(o.params for o in kept), max(o.params for o in kept)],
+                "parameters": [min(o.params for o in kept), max(o.params for o in kept)],
                 "tokens": [min(o.tokens for o in kept), max(o.tokens for o in kept)],
             },
             **asdict(options),

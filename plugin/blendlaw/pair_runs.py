@@ -69,3 +69,10 @@ def read_pairs_table(path: str | Path) -> list[PairLoss]:
                 file=label,
             )
     return pairs
+
+
+def is_pairs_table(path: str | Path) -> bool:
+    """Whether a file is the pair table rather than observations: it has an ``auxiliary`` column."""
+    columns: list[str] = []
+    next(read_rows(path, columns.extend), None)
+    return "auxiliary" in columns

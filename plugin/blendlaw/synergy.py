@@ -74,6 +74,14 @@ class Synergy:
     def repetition(self) -> float:
         return float(self.assumed["repetition"])
 
+    def worth(self) -> dict[str, Any]:
+        """What ``fit`` and ``Fit`` take of it: ``transfer``, ``repetition``, ``substitution``."""
+        return {
+            "transfer": self.transfer,
+            "repetition": self.repetition,
+            "substitution": self.substitution,
+        }
+
     def __str__(self) -> str:
         rows = [
             f"  {target}: " + ", ".join(f"{aux} {gain:+.2f}%" for aux, gain in row.items())

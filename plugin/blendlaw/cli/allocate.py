@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -35,6 +36,7 @@ number = ByLanguage()
 @click.option("--unique-tokens", type=number, multiple=True, help="Tokens there are: LANG=U.")
 @click.option("--value", type=number, multiple=True, help="Worth of a nat: V or LANG=V.")
 @click.option("--consumed", type=number, multiple=True, help="Tokens trained on before: LANG=T.")
+@click.option("--compare", type=click.Path(), multiple=True, help="Other weights (JSON), by file.")
 @output_option
 @json_option
 def command(
@@ -48,6 +50,7 @@ def command(
     unique_tokens: Values,
     value: Values,
     consumed: Values,
+    compare: Sequence[str],
     output: str | None,
     as_json: bool,
 ) -> None:
@@ -55,6 +58,7 @@ def command(
     from blendlaw.allocation import allocate
     from blendlaw.fitted import Fit
     from blendlaw.plan import read_plan
+    from blendlaw.weights import read_weights
 
     fitted = load(fit, Fit.from_json)
     planned = None if plan is None else read_plan(plan)
@@ -70,6 +74,7 @@ def command(
         unique_tokens=by_language(unique_tokens, "--unique-tokens", languages),
         value=by_language(value, "--value", languages),
         consumed=by_language(consumed, "--consumed", languages),
+        compare={Path(path).stem: read_weights(path) for path in compare},
     )
     show(describe(allocation), allocation.to_json(), output, as_json)
 

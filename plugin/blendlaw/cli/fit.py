@@ -75,7 +75,7 @@ def command(
             holdout=held,
             bootstrap=bootstrap,
             seed=seed,
-            transfer=None if known is None else known.transfer,
+            **({} if known is None else known.worth()),
             progress=progress,
         )
     origin = {

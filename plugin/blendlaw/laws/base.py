@@ -125,6 +125,8 @@ class Law(ABC):
     """One solve for all languages together (else one for each)."""
     convex = True
     """Whether the loss is convex in the weights."""
+    by_own_tokens = True
+    """Whether the loss answers to how many tokens a language has, rather than to its share."""
     automatic = True
     """Whether ``auto`` considers it."""
 

@@ -17,6 +17,7 @@ class Exponential(Law):
     """Parameters c and a slope t for every language trained on."""
 
     name = "exponential"
+    by_own_tokens = False
 
     def unsuitable(self, runs: Runs) -> str | None:
         for name, sizes in (("parameters", runs.params), ("tokens", runs.tokens)):

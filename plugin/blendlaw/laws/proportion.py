@@ -24,6 +24,7 @@ class Proportion(Law):
     """Per language E (L∞), alpha and beta; common A, B and gamma."""
 
     name = "proportion"
+    by_own_tokens = False
     joint = True
     convex = False
     automatic = False
