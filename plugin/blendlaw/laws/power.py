@@ -134,9 +134,10 @@ class PowerSum(Law):
         """
         tokens = np.maximum(tokens, 0.0)
         loss, down, up = np.zeros_like(tokens), np.zeros_like(tokens), np.zeros_like(tokens)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            # Not −inf: with an exponent of 0, no tokens are as good as any, 0^0 = 1.
+            log_tokens = np.maximum(np.log(tokens), -1e300)[..., None]
             for term in self.terms:
-                log_tokens = np.log(tokens)[..., None]
                 height = term.value(theta, np.log([params]), log_tokens)[..., 0]
                 loss += height
                 power = term.data_power(theta)
@@ -168,11 +169,13 @@ def blend_losses(
     loss, down, up = law.in_tokens(theta, setting.params, worth.tokens)
     # A language that nobody values may have no tokens, and so an infinite slope.
     down, up = value * np.where(value > 0, down, 0.0), value * np.where(value > 0, up, 0.0)
-    gradient = (down[:, None, :] @ worth.slope)[:, 0, :]
-    hessian = np.swapaxes(worth.slope, 1, 2) @ (up[..., None] * worth.slope)
-    if np.any(np.asarray(substitution) < 1):
-        through = worth.worth_slope
-        hessian += np.swapaxes(through, 1, 2) @ ((down * worth.share)[..., None] * through)
-    index = np.arange(languages)
-    hessian[:, index, index] += (down[:, None, :] @ worth.bend)[:, 0, :]
+    # Where harm outweighs all help the loss is infinite; its derivatives are then not numbers.
+    with np.errstate(invalid="ignore"):
+        gradient = (down[:, None, :] @ worth.slope)[:, 0, :]
+        hessian = np.swapaxes(worth.slope, 1, 2) @ (up[..., None] * worth.slope)
+        if np.any(np.asarray(substitution) < 1):
+            through = worth.worth_slope
+            hessian += np.swapaxes(through, 1, 2) @ ((down * worth.share)[..., None] * through)
+        index = np.arange(languages)
+        hessian[:, index, index] += (down[:, None, :] @ worth.bend)[:, 0, :]
     return loss, setting.tokens * gradient, setting.tokens**2 * hessian
