@@ -21,9 +21,12 @@ from blendlaw.problems import Problem, Worth, languages_of, problems
 from blendlaw.solver import Objective, minimise, value
 
 INTERVAL = 0.90
+MANY = 5  # warnings of one kind, above which they are only counted
 STARTS = 8  # of a law's starting points, how many descend to the end
 IDENTIFIED = 1e-8  # least eigenvalue of the normal equations, their diagonal scaled to one
 CHUNK = 50_000  # residuals that descend together: as many as a core's cache holds
+
+UNCONVERGED = "the optimiser stopped before it converged"
 
 Progress = Callable[[int, int], None]
 
@@ -103,7 +106,7 @@ def fit(
         or {t: dict(row) for t, row in known.items()},
         repetition=repetition,
         substitution=substitution,
-        success=not any(f.warnings for f in languages.values()),
+        success=not any(UNCONVERGED in f.warnings for f in languages.values()),
         message=_message(languages),
         selection=candidates,
         provenance={
@@ -136,7 +139,9 @@ def solve(law: Law, problem: Problem, options: Options) -> tuple[Array, float, b
     weight = law.emphasis(runs)
     worth = value(law, runs, measured, objective, starts, weight)
     starts = starts[np.argsort(worth, kind="stable")[:STARTS]]
-    found = minimise(law, runs, measured, objective, starts, lower, upper, weight)
+    found = minimise(
+        law, runs, measured, objective, starts, lower, upper, weight, law.prior(runs, measured)
+    )
     best = int(np.argmin(found.value))
     return found.theta[best], float(found.value[best]), bool(found.converged[best])
 
@@ -178,13 +183,22 @@ def refit(
     """The parameters (draws, p) of bootstrap refits started from ``theta`` (p,)."""
     weight = resampled(problem, draws, seed) * law.emphasis(problem.runs)
     lower, upper = bounds(_solved(law, problem))
+    prior = law.prior(problem.runs, problem.measured)
     size = max(1, CHUNK // len(problem.measured))
     done = [np.empty((0, len(theta)))]
     for begin in range(0, draws, size):
         part = weight[begin : begin + size]
         start = np.tile(theta, (len(part), 1))
         found = minimise(
-            law, problem.runs, problem.measured, options.objective(), start, lower, upper, part
+            law,
+            problem.runs,
+            problem.measured,
+            options.objective(),
+            start,
+            lower,
+            upper,
+            part,
+            prior,
         )
         done.append(found.theta)
         if progress is not None:
@@ -206,7 +220,7 @@ def _fit_problem(
     draws = refit(law, problem, options, theta, bootstrap, seed, progress)
     warnings = _warnings(law, problem, theta)
     if not converged:
-        warnings = ("the optimiser stopped before it converged", *warnings)
+        warnings = (UNCONVERGED, *warnings)
     error = law.loss(theta, problem.runs) / problem.measured
     held_error = np.empty(0)
     if len(held.measured):
@@ -246,12 +260,13 @@ def _warnings(law: Law, problem: Problem, theta: Array) -> tuple[str, ...]:
     """Parameters at a bound, and those that the observations do not determine."""
     parameters = _solved(law, problem)
     lower, upper = bounds(parameters)
-    warnings = [
+    held = [
         f"{p.name} is at its {'lower' if at <= low else 'upper'} bound "
         f"{p.lower if at <= low else p.upper:g}"
         for p, at, low, high in zip(parameters, theta, lower, upper, strict=True)
         if low < high and (at <= low or at >= high)
     ]
+    warnings = held if len(held) <= MANY else [f"{len(held)} parameters are at their bounds"]
     slope = law.gradient(theta, problem.runs) / law.loss(theta, problem.runs)[:, None]
     inside = (theta > lower) & (theta < upper)
     size = np.sqrt((slope**2).sum(0))
@@ -263,7 +278,8 @@ def _warnings(law: Law, problem: Problem, theta: Array) -> tuple[str, ...]:
     for column in direction.T[ratio < IDENTIFIED]:
         loose |= set(names[inside][np.abs(column) > 0.3].tolist())
     if loose:
-        warnings.append(f"not determined by these observations: {', '.join(sorted(loose))}")
+        names_ = sorted(loose) if len(loose) <= MANY else [f"{len(loose)} parameters"]
+        warnings.append(f"not determined by these observations: {', '.join(names_)}")
     return tuple(warnings)
 
 

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blendlaw.laws.base import Array, Law, Runs
+from blendlaw.laws.base import Array, Law, Prior, Runs
+
+
+LONGEST = 2.0  # of a step in any coordinate, all of which are logarithms or exponents
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,13 @@ def value(
 
 
 def derivatives(
-    law: Law, runs: Runs, measured: Array, objective: Objective, theta: Array, weight: Array
+    law: Law,
+    runs: Runs,
+    measured: Array,
+    objective: Objective,
+    theta: Array,
+    weight: Array,
+    prior: Prior | None = None,
 ) -> tuple[Array, Array, Array, Array]:
     """Objective (B,), gradient (B, p), Hessian (B, p, p), and a positive scale (B, p).
 
@@ -80,10 +89,19 @@ def derivatives(
     gradient = (first[..., None, :] @ slope)[..., 0, :]
     # The logarithm's own curvature, −∇f∇fᵀ, joins the Gauss–Newton weights.
     outer = second - first if objective.log else second
-    hessian = np.swapaxes(slope * outer[..., None], -1, -2) @ slope
-    hessian += law.curvature(theta, runs, first * inner)
+    curvature = law.curvature(theta, runs, first * inner)
+    if curvature is None:
+        hessian = np.swapaxes(slope * bowl[..., None], -1, -2) @ slope
+    else:
+        hessian = np.swapaxes(slope * outer[..., None], -1, -2) @ slope + curvature
     scale = (bowl[..., None, :] @ slope**2)[..., 0, :]
     total = (weight * objective.rho(residual)).sum(-1)
+    if prior is not None:
+        away = theta - prior.centre
+        total = total + 0.5 * (prior.weight * away**2).sum(-1)
+        gradient = gradient + prior.weight * away
+        hessian += np.diag(prior.weight)
+        scale = scale + prior.weight
     return total, gradient, hessian, scale
 
 
@@ -96,20 +114,22 @@ def minimise(
     lower: Array,
     upper: Array,
     weight: Array | None = None,
-    tolerance: float = 1e-12,
+    prior: Prior | None = None,
     iterations: int = 200,
 ) -> Solution:
     """Minimise B problems from ``start`` (B, p) within ``lower``, ``upper`` (p,).
 
     ``weight`` (B, n) or (n,) multiplies the observations (bootstrap counts). A problem is
-    converged when a full Newton step would lower it by less than ``tolerance`` times its value.
+    converged when a full Newton step would lower it by less than ``law.tolerance`` times its value.
     """
     theta = np.clip(np.array(start, float), lower, upper)
     count, size = theta.shape
     weights = np.broadcast_to(np.ones(len(runs)) if weight is None else weight, (count, len(runs)))
     damping = np.full(count, 1e-2)
     growth = np.full(count, 2.0)
-    best, gradient, hessian, scale = derivatives(law, runs, measured, objective, theta, weights)
+    best, gradient, hessian, scale = derivatives(
+        law, runs, measured, objective, theta, weights, prior
+    )
     converged = np.zeros(count, bool)
     alive = np.arange(count)
     identity = np.eye(size)
@@ -121,14 +141,16 @@ def minimise(
         free = ~fixed
         system = np.where(free[:, :, None] & free[:, None, :], system, d[..., None] * identity)
         step = np.linalg.solve(system, -np.where(free, g, 0.0)[..., None])[..., 0]
-        step = np.clip(at + step, lower, upper) - at
+        step = np.clip(at + np.clip(step, -LONGEST, LONGEST), lower, upper) - at
         predicted = -(g * step).sum(-1) - 0.5 * ((h @ step[..., None])[..., 0] * step).sum(-1)
         trial = at + step
         t_value, t_gradient, t_hessian, t_scale = derivatives(
-            law, runs, measured, objective, trial, weights[alive]
+            law, runs, measured, objective, trial, weights[alive], prior
         )
         actual = best[alive] - t_value
-        small = (np.abs(predicted) <= tolerance * best[alive]) & ~(actual > tolerance * best[alive])
+        small = (np.abs(predicted) <= law.tolerance * best[alive]) & ~(
+            actual > law.tolerance * best[alive]
+        )
         uphill = ~(predicted > 0)
         good = (actual > 0) & np.isfinite(t_value)
         ratio = np.where(uphill, 0.5, actual / np.where(uphill, 1.0, predicted))

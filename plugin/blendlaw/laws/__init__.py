@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from blendlaw.hookspecs import hookimpl
-from blendlaw.laws.base import Law, Parameter, Runs, Setting
+from blendlaw.laws.base import Law, Parameter, Prior, Runs, Setting
 from blendlaw.laws.chinchilla import Chinchilla
 from blendlaw.laws.exponential import Exponential
+from blendlaw.laws.mixing import Mixing
 from blendlaw.laws.proportion import Proportion
 from blendlaw.laws.transfer import Transfer
 from blendlaw.laws.transient import Transient
@@ -15,8 +16,8 @@ from blendlaw.laws.transient import Transient
 
 @hookimpl
 def register_laws(register: Callable[[Law], None]) -> None:
-    for law in (Chinchilla(), Transient(), Transfer(), Exponential(), Proportion()):
+    for law in (Chinchilla(), Transient(), Transfer(), Mixing(), Exponential(), Proportion()):
         register(law)
 
 
-__all__ = ["Law", "Parameter", "Runs", "Setting", "register_laws"]
+__all__ = ["Law", "Parameter", "Prior", "Runs", "Setting", "register_laws"]

@@ -113,6 +113,14 @@ class Parameter:
     log: bool = False
 
 
+@dataclass(frozen=True)
+class Prior:
+    """½·Σ weight·(θ − centre)², added to the objective; both (p,)."""
+
+    centre: Array
+    weight: Array
+
+
 class Law(ABC):
     """A scaling law. Stateless; every method is vectorised.
 
@@ -127,6 +135,8 @@ class Law(ABC):
     """Whether the loss is convex in the weights."""
     by_own_tokens = True
     """Whether the loss answers to how many tokens a language has, rather than to its share."""
+    tolerance = 1e-12
+    """A fit has converged when a step would lower its objective by less than this part of it."""
     automatic = True
     """Whether ``auto`` considers it."""
 
@@ -161,20 +171,16 @@ class Law(ABC):
     def gradient(self, theta: Array, runs: Runs) -> Array:
         """Derivative of the loss in the solver's coordinates, (..., n, p)."""
 
-    def curvature(self, theta: Array, runs: Runs, weight: Array) -> Array:
+    def curvature(self, theta: Array, runs: Runs, weight: Array) -> Array | None:
         """Σ_i weight_i ∇²L_i, (..., p, p), with ``weight`` (..., n).
 
-        Unless a law knows better, by central differences of its gradient.
+        None (the default) leaves the solver to its Gauss–Newton steps, which are safe and slower.
         """
-        size = theta.shape[-1]
-        columns = []
-        for index in range(size):
-            step = 1e-5 * np.maximum(1.0, np.abs(theta[..., index : index + 1]))
-            shift = step * np.eye(size)[index]
-            slope = self.gradient(theta + shift, runs) - self.gradient(theta - shift, runs)
-            columns.append((weight[..., None, :] @ slope)[..., 0, :] / (2 * step))
-        total = np.stack(columns, -1)
-        return 0.5 * (total + np.swapaxes(total, -1, -2))
+        return None
+
+    def prior(self, runs: Runs, loss: Array) -> Prior | None:
+        """What a fit of ``loss`` (n,) believes beforehand of parameters that data hardly tell."""
+        return None
 
     @abstractmethod
     def starts(self, runs: Runs, loss: Array) -> Array:
@@ -208,3 +214,16 @@ def trained_shares(setting: Setting, weights: Array) -> tuple[Array, float]:
     derivative in the weight."""
     total = setting.tokens + setting.consumed.sum()
     return (setting.consumed + setting.tokens * weights) / total, float(setting.tokens / total)
+
+
+def numeric_curvature(law: Law, theta: Array, runs: Runs, weight: Array) -> Array:
+    """``Law.curvature`` by central differences of the law's analytic gradient."""
+    size = theta.shape[-1]
+    columns = []
+    for index in range(size):
+        step = 1e-5 * np.maximum(1.0, np.abs(theta[..., index : index + 1]))
+        shift = step * np.eye(size)[index]
+        slope = law.gradient(theta + shift, runs) - law.gradient(theta - shift, runs)
+        columns.append((weight[..., None, :] @ slope)[..., 0, :] / (2 * step))
+    total = np.stack(columns, -1)
+    return np.asarray(0.5 * (total + np.swapaxes(total, -1, -2)))

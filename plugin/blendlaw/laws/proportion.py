@@ -15,7 +15,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from blendlaw.laws.base import Array, Law, Parameter, Runs, Setting, trained_shares
+from blendlaw.laws.base import (
+    Array,
+    Law,
+    Parameter,
+    Runs,
+    Setting,
+    numeric_curvature,
+    trained_shares,
+)
 
 COMMON = 3  # log A, log B, gamma; then log E, alpha, beta of every language
 
@@ -71,6 +79,9 @@ class Proportion(Law):
         log_tokens = np.log(runs.tokens) + np.log(boost)
         slope[..., COMMON + 2 :: 3] = -(data * log_tokens)[..., None] * runs.shares
         return slope
+
+    def curvature(self, theta: Array, runs: Runs, weight: Array) -> Array:
+        return numeric_curvature(self, theta, runs, weight)
 
     def starts(self, runs: Runs, loss: Array) -> Array:
         count = len(runs.languages)

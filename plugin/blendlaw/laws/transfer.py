@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from blendlaw.laws.base import Array, Law, Parameter, Runs, Setting, no_mixture
+from blendlaw.laws.base import Array, Law, Parameter, Runs, Setting, no_mixture, numeric_curvature
 from blendlaw.laws.chinchilla import Chinchilla
 from blendlaw.laws.effective import REPETITION, Effective, effective, saturate
 from blendlaw.laws.power import blend_losses
@@ -64,6 +64,9 @@ class Transfer(Law):
                 slope[..., column] += height * along
         slope[..., CURVE:] = down[..., None] * self._worth_slopes(theta, runs)
         return slope
+
+    def curvature(self, theta: Array, runs: Runs, weight: Array) -> Array:
+        return numeric_curvature(self, theta, runs, weight)
 
     def starts(self, runs: Runs, loss: Array) -> Array:
         """Chinchilla's own starts on own tokens, with no transfer yet and with a little."""

@@ -152,7 +152,9 @@ def plain(seen: Observation) -> bool:
     return alone and (seen.unique_tokens or {}).get(seen.language, np.inf) >= seen.tokens
 
 
-def weight_bars(allocation: Allocation, extra: Mapping[str, Mapping[str, float]]) -> Bars:
+def weight_bars(
+    allocation: Allocation, fit: Fit | None, extra: Mapping[str, Mapping[str, float]]
+) -> Bars:
     """The allocated weights, largest first, beside uniform, proportional and ``extra`` ones."""
     ordered = sorted(allocation.weights, key=lambda name: -allocation.weights[name])
     ordered = ordered[: 2 * MAX_PANELS]
@@ -166,20 +168,33 @@ def weight_bars(allocation: Allocation, extra: Mapping[str, Mapping[str, float]]
         languages=tuple(ordered),
         weights=tuple(allocation.weights[name] for name in ordered),
         interval=tuple(spans.get(name) for name in ordered),
-        others=references(allocation) | dict(extra),
+        others=references(allocation, fit) | dict(extra),
         alt="Allocated weights: " + ", ".join(parts),
     )
 
 
-def references(allocation: Allocation) -> dict[str, dict[str, float]]:
-    """Uniform weights, and proportional ones where epochs tell how many unique tokens there are.
+def references(allocation: Allocation, fit: Fit | None) -> dict[str, dict[str, float]]:
+    """Uniform weights, and proportional ones if known.
 
-    Both as they would be without limits.
+    An allocation says how many unique tokens there are only through its epochs, which count tokens
+    of earlier stages too and mean nothing at weight 0. So proportional weights are told only where
+    ``fit`` confirms that they give the losses predicted for them.
     """
-    names = [name for name, weight in allocation.weights.items() if weight > 0]
+    names = list(allocation.weights)
     found = {"uniform": dict.fromkeys(names, 1 / len(names))}
-    # Tokens consumed in earlier stages are in the epochs but not in an allocation: the sizes are
-    # then not known, and a language without tokens does not tell its own.
+    unique = {
+        name: allocation.tokens_by_language[name] / epochs
+        for name, epochs in allocation.epochs.items()
+        if epochs
+    }
+    expected = allocation.predicted.get("proportional")
+    if fit is None or expected is None or not set(names) == set(fit.sources) == set(unique):
+        return found
+    total = sum(unique.values())
+    weights = {name: tokens / total for name, tokens in unique.items()}
+    predicted = fit.predict(allocation.params, allocation.tokens, weights, unique)
+    if all(abs(predicted[n] - (loss or 0.0)) < 1e-6 for n, loss in expected.items()):
+        found["proportional"] = weights
     return found
 
 
@@ -284,7 +299,7 @@ def residual_panels(fit: Fit, found: Sequence[Evidence]) -> list[Panel]:
             axis = Axis("training tokens", "count", "log")
         else:
             x = np.array([seen.shares().get(own.language, 0.0) for seen in own.observations])
-            axis = Axis(f"share of the language itself", "share")
+            axis = Axis("share of the language itself", "share")
         rms = float(np.sqrt(np.nanmean(residual**2)))
         panels.append(
             Panel(

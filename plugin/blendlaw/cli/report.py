@@ -1,0 +1,105 @@
+"""blendlaw report: what was measured, fitted and decided, as one page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from blendlaw.cli.common import emit, load, output_option
+from blendlaw.errors import InputError
+
+# What a folder is searched for.
+FILES = (
+    "observations.csv",
+    "observations.jsonl",
+    "losses.csv",
+    "losses.jsonl",
+    "fit.json",
+    "synergy.json",
+    "allocation.json",
+)
+# A key that only this kind of file has.
+KEYS = {"law": "fit", "gain_percent": "synergy", "kkt_residual": "allocation"}
+
+
+@click.command("report")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="PATH…")
+@click.option("--weights", multiple=True, metavar="NAME=FILE", help="Further weights to show.")
+@output_option
+def command(paths: Sequence[str], weights: Sequence[str], output: str | None) -> None:
+    """Put observations, fit.json, synergy.json and allocation.json on one page of HTML.
+
+    PATH is any of these files, or a folder that has them.
+    """
+    from blendlaw.allocation import Allocation
+    from blendlaw.fitted import Fit
+    from blendlaw.observations import read_observations
+    from blendlaw.report.page import render
+    from blendlaw.synergy import Synergy
+    from blendlaw.weights import read_weights
+
+    sorted_: dict[str, list[str]] = {}
+    for path in expand(paths):
+        sorted_.setdefault(kind(path), []).append(path)
+    measured = sorted_.pop("observations", [])
+    for what, several in sorted_.items():
+        if len(several) > 1:
+            raise InputError(f"two files are {what}.json: {several[0]} and {several[1]}")
+    one = {what: several[0] for what, several in sorted_.items()}
+    others = {}
+    for given in weights:
+        name, equals, file = given.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{given!r} is not NAME=FILE", param_hint="--weights")
+        others[name] = read_weights(file)
+    page = render(
+        observations=read_observations(*measured) if measured else (),
+        fit=load(one["fit"], Fit.from_json) if "fit" in one else None,
+        synergy=load(one["synergy"], Synergy.from_json) if "synergy" in one else None,
+        allocation=load(one["allocation"], Allocation.from_json) if "allocation" in one else None,
+        weights=others,
+    )
+    emit(page, output)
+
+
+def expand(paths: Sequence[str]) -> list[str]:
+    """``paths`` with every folder replaced by the known files in it, each file once.
+
+    Raises InputError for a folder without any.
+    """
+    found: dict[str, None] = {}
+    for path in paths:
+        if not Path(path).is_dir():
+            found[path] = None
+            continue
+        inside = [str(Path(path) / name) for name in FILES if (Path(path) / name).is_file()]
+        if not inside:
+            raise InputError(f"has none of {', '.join(FILES)}", file=path)
+        found |= dict.fromkeys(inside)
+    return list(found)
+
+
+def kind(path: str) -> str:
+    """observations, fit, synergy or allocation, by what is in the file.
+
+    Raises InputError for JSON that is none of these; what is not JSON passes for observations,
+    whose reader says what is wrong with it.
+    """
+    data = load(path, _json)
+    if not isinstance(data, dict) or {"language", "loss"} <= data.keys():
+        return "observations"
+    for key, what in KEYS.items():
+        if key in data:
+            return what
+    raise InputError("is neither observations nor fit.json, synergy.json or allocation.json", path)
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # CSV, or JSONL of more than a line
+        return None

@@ -1,0 +1,162 @@
+"""The report: one page of HTML that needs nothing but itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from blendlaw.errors import InputError
+from blendlaw.languages import colour
+from blendlaw.report import figures, tables
+
+if TYPE_CHECKING:
+    from blendlaw.allocation import Allocation
+    from blendlaw.fitted import Fit
+    from blendlaw.observations import Observation
+    from blendlaw.synergy import Synergy
+
+SCATTERED = "Each point is a run: darker, the larger the model."
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawn panel: its heading, the SVG, and what stands below."""
+
+    language: str
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """A section of small multiples."""
+
+    title: str
+    text: str
+    figures: tuple[Figure, ...]
+
+
+def render(
+    *,
+    observations: Sequence[Observation] = (),
+    fit: Fit | None = None,
+    synergy: Synergy | None = None,
+    allocation: Allocation | None = None,
+    weights: Mapping[str, Mapping[str, float]] | None = None,
+) -> str:
+    """The page, from whatever is given; ``weights`` are further blends, by name, to show beside
+    the allocation's. The same input gives the same text.
+
+    Raises InputError if nothing is given, or if matplotlib or jinja2 is not installed.
+    """
+    if not observations and fit is None and synergy is None and allocation is None:
+        raise InputError("a report needs observations, a fit, a synergy or an allocation")
+    try:
+        from jinja2 import Environment, StrictUndefined
+
+        from blendlaw.report import drawing
+    except ImportError as error:
+        raise InputError(
+            f"the report needs matplotlib and jinja2: pip install 'blendlaw[report]' ({error})"
+        ) from error
+    extra = dict(weights or {})
+    bars = None if allocation is None else figures.weight_bars(allocation, fit, extra)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals["colour"] = colour
+    template = environment.from_string(
+        (files("blendlaw.report") / "page.html.j2").read_text(encoding="utf-8")
+    )
+    return template.render(
+        headline=tables.headline(observations, fit, synergy, allocation),
+        facts=tables.facts(observations, fit, allocation),
+        allocation=allocation,
+        bars=bars,
+        bars_svg="" if bars is None else drawing.bars(bars, "weights"),
+        marks=[] if bars is None else [(drawing.mark(n), o) for n, o in enumerate(bars.others)],
+        weight_table=None if allocation is None else tables.weight_table(allocation, extra),
+        gains=[] if allocation is None else tables.gain_lines(allocation),
+        groups=groups(observations, fit, allocation),
+        matrices=matrices(fit, synergy),
+        fit=fit,
+        fit_table=None if fit is None else tables.fit_table(fit),
+        fit_warnings=[] if fit is None else tables.fit_warnings(fit),
+        provenance=None if fit is None else tables.provenance(fit),
+    )
+
+
+def groups(
+    observations: Sequence[Observation], fit: Fit | None, allocation: Allocation | None
+) -> list[Group]:
+    """The sections of small multiples that the input calls for, drawn."""
+    if not observations:
+        return []
+    order = [] if allocation is None else sorted(
+        allocation.weights, key=lambda name: -allocation.weights[name]
+    )
+    shown = figures.chosen(fit, observations, order)
+    total = len({seen.language for seen in observations})
+    found = figures.evidence(fit, observations, shown)
+    told = [] if fit is None else figures.known_evidence(fit, found)
+    note = "" if total <= len(shown) else f" {len(shown)} of {total} languages are drawn."
+    parts: list[tuple[str, str, list[figures.Panel]]] = []
+    curves = fit is None or not fit.functions().joint
+    if curves and all(figures.plain(seen) for own in found for seen in own.observations):
+        text = "A curve for each model size, the smallest and the largest labelled"
+        text += "." if fit is None else ", those two with their 90% band. " + _legend(found)
+        parts.append(("Loss against tokens", text, figures.token_panels(fit, found)))
+        text = "At the most tokens that each language was trained on."
+        parts.append(("Loss against parameters", text, figures.size_panels(fit, found)))
+    elif told and fit is not None:
+        text = f"On the line, the law is exact. {SCATTERED} {_legend(told)}"
+        parts.append(("Predicted and measured loss", text, figures.measured_panels(fit, told)))
+    else:
+        parts.append(("Loss and the share of a language", SCATTERED, figures.share_panels(found)))
+    if told and fit is not None:
+        text = "How far measurements lie above the law, in percent, on one scale. " + _legend(told)
+        parts.append(("Residuals", text, figures.residual_panels(fit, told)))
+    return [
+        Group(title, text + note, _drawn(title, panels)) for title, text, panels in parts if panels
+    ]
+
+
+def matrices(fit: Fit | None, synergy: Synergy | None) -> list[tuple[str, str, tables.Table]]:
+    """(title, text, table) of each matrix between languages."""
+    found = []
+    how = "Row: the language whose loss is meant. Column: the language that is added."
+    if synergy is not None:
+        text = f"{how} Percent that the loss falls by; positive, it helps."
+        found.append(("Gains from pair runs", text, tables.gain_matrix(synergy)))
+        text = f"{how} What one of its tokens counts; colour begins where the gain is 0."
+        table = tables.transfer_matrix(synergy.transfer, synergy)
+        found.append(("Transfer from pair runs", text, table))
+    if fit is not None and fit.transfer and (synergy is None or synergy.transfer != fit.transfer):
+        text = f"{how} What one of its tokens counts beside one of the language's own."
+        found.append(("Transfer in the fit", text, tables.transfer_matrix(fit.transfer)))
+    return found
+
+
+def _drawn(title: str, panels: Sequence[figures.Panel]) -> tuple[Figure, ...]:
+    from blendlaw.report import drawing
+
+    return tuple(
+        Figure(
+            panel.language,
+            drawing.panel(panel, f"{title} {number}"),
+            panel.alt + (f" ({panel.note})" if panel.note else "") + ".",
+        )
+        for number, panel in enumerate(panels)
+    )
+
+
+def _legend(found: Sequence[figures.Evidence]) -> str:
+    kinds = {kind for own in found for kind in own.kinds}
+    text = "Dots were fitted"
+    if figures.HELD_OUT in kinds:
+        text += ", diamonds held out"
+    if figures.NOT_USED in kinds:
+        text += ", crosses left out"
+    return text + "."
