@@ -171,4 +171,4 @@ def minimise(
         alive = alive[~done]
         if not len(alive):
             break
-    return Solution(theta, best, converged)
+    return Solution(theta, best, converged & np.isfinite(best))
