@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from html import escape
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -14,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
 from blendlaw.languages import colour
 from blendlaw.report.figures import FITTED, HELD_OUT, Axis, Bars, Curve, Panel, Points, count
@@ -34,7 +35,6 @@ STYLE = {
     "axes.labelcolor": INK,
     "axes.labelsize": FONT,
     "axes.axisbelow": True,
-    "axes.unicode_minus": False,
     "xtick.color": QUIET,
     "ytick.color": QUIET,
     "xtick.labelcolor": INK,
@@ -115,9 +115,9 @@ def bars(data: Bars, salt: str) -> str:
     return _svg(draw, WIDTH, height, data.alt, salt)
 
 
-def mark(number: int) -> str:
-    """The marker of the n-th weights compared with, as a character for a legend."""
-    return ("|", "◇", "□", "△", "▽", "✚", "✖")[number] if number < len(MARKS) else ""
+def legend(data: Bars) -> list[tuple[str, str]]:
+    """(a character like its marker, name) of the weights compared with that are drawn."""
+    return list(zip("|◇□△▽✚✖", data.others, strict=False))
 
 
 def _axes(figure: Figure, *, left: float, bottom: float, right: float, top: float) -> Axes:
@@ -131,7 +131,7 @@ def _axes(figure: Figure, *, left: float, bottom: float, right: float, top: floa
 
 
 def _draw_curve(axes: Axes, curve: Curve, hue: str) -> None:
-    tone = _tint(hue, 0.35 + 0.65 * curve.shade)
+    tone = _tint(hue, 0.42 + 0.58 * curve.shade)
     x, y = np.array(curve.x), np.array(curve.y)
     if curve.low:
         axes.fill_between(x, curve.low, curve.high, color=tone, alpha=0.22, linewidth=0)
@@ -150,7 +150,7 @@ def _draw_curve(axes: Axes, curve: Curve, hue: str) -> None:
 
 
 def _draw_points(axes: Axes, points: Points, hue: str) -> None:
-    tones = [_tint(hue, 0.35 + 0.65 * shade) for shade in points.shade]
+    tones = [_tint(hue, 0.42 + 0.58 * shade) for shade in points.shade]
     fitted, held = points.kind == FITTED, points.kind == HELD_OUT
     axes.scatter(
         points.x,
@@ -169,6 +169,8 @@ def _along(data: Panel, axis: str) -> list[float]:
     values = [v for part in (*data.points, *data.curves) for v in getattr(part, axis)]
     if data.diagonal:
         values += [v for part in data.points for v in getattr(part, other)]
+    if axis == "y":
+        values += [v for curve in data.curves for v in (*curve.low, *curve.high)]
     return [value for value in values if np.isfinite(value)]
 
 
@@ -185,9 +187,7 @@ def _scale(axes: Axes, axis: Axis, values: list[float], which: str) -> None:
     else:
         reach = max(high - low, 0.02 * abs(high), 1e-9)
         low, high = low - 0.06 * reach, high + 0.06 * reach
-    on, set_limits = (
-        (axes.xaxis, axes.set_xlim) if which == "x" else (axes.yaxis, axes.set_ylim)
-    )
+    on, set_limits = (axes.xaxis, axes.set_xlim) if which == "x" else (axes.yaxis, axes.set_ylim)
     if axis.scale == "log":
         (axes.set_xscale if which == "x" else axes.set_yscale)("log")
         ticks = log_ticks(low, high)
@@ -203,15 +203,18 @@ def _scale(axes: Axes, axis: Axis, values: list[float], which: str) -> None:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """At most ``TICKS`` round numbers within the limits, evenly spread in logarithm."""
+    """At most ``TICKS`` round numbers within the limits, spread evenly in logarithm."""
+    if high / low < 2.5:
+        even = MaxNLocator(TICKS - 1, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        return [float(tick) for tick in even if low <= tick <= high]
     powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     steps: tuple[tuple[float, ...], ...] = (
-        (1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2, 2.2, 2.5, 2.8, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9),
         (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8),
         (1, 1.5, 2, 3, 4, 6),
         (1, 2, 5),
         (1,),
     )
+    ticks: list[float] = []
     for step in steps:
         ticks = [s * 10.0**p for p in powers for s in step if low <= s * 10.0**p <= high]
         if len(ticks) <= TICKS:
@@ -221,11 +224,16 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 def _tint(hue: str, strength: float) -> str:
     """``hue`` mixed with white: 1 is the hue itself."""
-    return str(to_hex([1 - strength * (1 - part) for part in to_rgb(hue)]))
+    return _hex(1 - strength * (1 - part) for part in to_rgb(hue))
 
 
 def _shade(hue: str) -> str:
-    return str(to_hex([0.75 * part for part in to_rgb(hue)]))
+    return _hex(0.75 * part for part in to_rgb(hue))
+
+
+def _hex(parts: Iterable[float]) -> str:
+    red, green, blue = parts
+    return str(to_hex((red, green, blue)))
 
 
 def _short(name: str) -> str:
@@ -236,7 +244,8 @@ def _short(name: str) -> str:
 
 def _svg(draw: Callable[[Figure], None], width: float, height: float, alt: str, salt: str) -> str:
     out = io.StringIO()
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": salt}), warnings.catch_warnings():
+    style: Any = {**STYLE, "svg.hashsalt": salt}
+    with matplotlib.rc_context(style), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser's fonts have it
         figure = Figure(figsize=(width / 72, height / 72))
         FigureCanvasSVG(figure)

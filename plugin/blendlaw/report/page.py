@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from blendlaw.errors import InputError
 from blendlaw.languages import colour
-from blendlaw.report import figures, tables
+from blendlaw.report import evidence, figures, panels, tables, words
 
 if TYPE_CHECKING:
     from blendlaw.allocation import Allocation
@@ -64,28 +64,33 @@ def render(
     extra = dict(weights or {})
     bars = None if allocation is None else figures.weight_bars(allocation, fit, extra)
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.globals["colour"] = colour
     template = environment.from_string(
         (files("blendlaw.report") / "page.html.j2").read_text(encoding="utf-8")
     )
-    return template.render(
-        headline=tables.headline(observations, fit, synergy, allocation),
-        facts=tables.facts(observations, fit, allocation),
+    page = template.render(
+        headline=words.headline(observations, fit, synergy, allocation),
+        facts=words.facts(observations, fit, allocation),
         allocation=allocation,
         bars=bars,
         bars_svg="" if bars is None else drawing.bars(bars, "weights"),
-        marks=[] if bars is None else [(drawing.mark(n), o) for n, o in enumerate(bars.others)],
+        marks=[] if bars is None else drawing.legend(bars),
         weight_table=None if allocation is None else tables.weight_table(allocation, extra),
-        gains=[] if allocation is None else tables.gain_lines(allocation),
+        gains=[] if allocation is None else words.gain_lines(allocation),
         groups=groups(observations, fit, allocation),
         matrices=matrices(fit, synergy),
         fit=fit,
         fit_table=None if fit is None else tables.fit_table(fit),
-        fit_warnings=[] if fit is None else tables.fit_warnings(fit),
-        provenance=None if fit is None else tables.provenance(fit),
+        fit_warnings=[] if fit is None else words.fit_warnings(fit),
+        provenance=None if fit is None else words.provenance(fit),
     )
+    return page.encode(errors="replace").decode()  # lone surrogates, which JSON may hold
 
 
 def groups(
@@ -94,32 +99,39 @@ def groups(
     """The sections of small multiples that the input calls for, drawn."""
     if not observations:
         return []
-    order = [] if allocation is None else sorted(
-        allocation.weights, key=lambda name: -allocation.weights[name]
+    order = (
+        []
+        if allocation is None
+        else sorted(allocation.weights, key=lambda name: -allocation.weights[name])
     )
-    shown = figures.chosen(fit, observations, order)
+    shown = evidence.chosen(fit, observations, order)
     total = len({seen.language for seen in observations})
-    found = figures.evidence(fit, observations, shown)
-    told = [] if fit is None else figures.known_evidence(fit, found)
+    found = evidence.evidence(fit, observations, shown)
+    told = [] if fit is None else evidence.known_evidence(fit, found)
     note = "" if total <= len(shown) else f" {len(shown)} of {total} languages are drawn."
     parts: list[tuple[str, str, list[figures.Panel]]] = []
     curves = fit is None or not fit.functions().joint
-    if curves and all(figures.plain(seen) for own in found for seen in own.observations):
+    if curves and all(evidence.plain(seen) for own in found for seen in own.observations):
+        several = panels.token_panels(fit, found)
         text = "A curve for each model size, the smallest and the largest labelled"
-        text += "." if fit is None else ", those two with their 90% band. " + _legend(found)
-        parts.append(("Loss against tokens", text, figures.token_panels(fit, found)))
+        if any(curve.low for panel in several for curve in panel.curves):
+            text += ", those two with their 90% band"
+        text += "." if fit is None else ". " + _legend(found)
+        parts.append(("Loss against tokens", text, several))
         text = "At the most tokens that each language was trained on."
-        parts.append(("Loss against parameters", text, figures.size_panels(fit, found)))
+        parts.append(("Loss against parameters", text, panels.size_panels(fit, found)))
     elif told and fit is not None:
         text = f"On the line, the law is exact. {SCATTERED} {_legend(told)}"
-        parts.append(("Predicted and measured loss", text, figures.measured_panels(fit, told)))
+        parts.append(("Predicted and measured loss", text, panels.measured_panels(fit, told)))
     else:
-        parts.append(("Loss and the share of a language", SCATTERED, figures.share_panels(found)))
+        parts.append(("Loss and the share of a language", SCATTERED, panels.share_panels(found)))
     if told and fit is not None:
         text = "How far measurements lie above the law, in percent, on one scale. " + _legend(told)
-        parts.append(("Residuals", text, figures.residual_panels(fit, told)))
+        parts.append(("Residuals", text, panels.residual_panels(fit, told)))
     return [
-        Group(title, text + note, _drawn(title, panels)) for title, text, panels in parts if panels
+        Group(title, text + note, _drawn(title, several))
+        for title, text, several in parts
+        if several
     ]
 
 
@@ -139,7 +151,7 @@ def matrices(fit: Fit | None, synergy: Synergy | None) -> list[tuple[str, str, t
     return found
 
 
-def _drawn(title: str, panels: Sequence[figures.Panel]) -> tuple[Figure, ...]:
+def _drawn(title: str, several: Sequence[figures.Panel]) -> tuple[Figure, ...]:
     from blendlaw.report import drawing
 
     return tuple(
@@ -148,11 +160,11 @@ def _drawn(title: str, panels: Sequence[figures.Panel]) -> tuple[Figure, ...]:
             drawing.panel(panel, f"{title} {number}"),
             panel.alt + (f" ({panel.note})" if panel.note else "") + ".",
         )
-        for number, panel in enumerate(panels)
+        for number, panel in enumerate(several)
     )
 
 
-def _legend(found: Sequence[figures.Evidence]) -> str:
+def _legend(found: Sequence[evidence.Evidence]) -> str:
     kinds = {kind for own in found for kind in own.kinds}
     text = "Dots were fitted"
     if figures.HELD_OUT in kinds:

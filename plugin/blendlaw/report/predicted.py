@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from blendlaw.fitted import Fit
-from blendlaw.laws.base import Array
+from blendlaw.laws.effective import Array
 from blendlaw.observations import Observation
 from blendlaw.problems import Worth, problem
 
