@@ -65,7 +65,7 @@ def weight_table(allocation: Allocation, extra: Mapping[str, Mapping[str, float]
             loss = losses.get(name)
             text = "–" if name not in losses else "∞" if loss is None else f"{loss:.4f}"
             cells.append(Cell(text, span_of((spans.get(other) or {}).get(name), ".4f")))
-        cells.append(Cell("–" if marginal is None else signed(1e3 * marginal, "+.4f")))
+        cells.append(Cell("–" if marginal is None else signed(1e3 * marginal, "+.4g")))
         rows.append(Row(name, tuple(cells)))
     columns = ["weight", *extra, "tokens, 10⁹", "epochs"]
     columns += [f"loss, {name}" for name in compared] + ["worth of 10⁹ more"]

@@ -53,16 +53,18 @@ def headline(
 
 
 def _decided(allocation: Allocation) -> str:
-    """Where the next tokens count most; at an optimum within no limits, that is everywhere."""
+    """Where the next tokens count most; at an optimum, that is wherever no limit holds."""
     slopes = {n: m for n, m in allocation.marginal.items() if m is not None}
-    best = min(slopes, key=lambda name: slopes[name], default=None)
-    if best is not None and max(slopes.values()) - slopes[best] > SAME * abs(slopes[best]):
-        return f"The next billion tokens are worth most in {best}."
+    steepest = min(slopes.values(), default=0.0)
+    best = [n for n, m in slopes.items() if m - steepest <= SAME * abs(steepest)]
+    if len(best) == 1:
+        return f"The next billion tokens are worth most in {best[0]}."
     most = max(allocation.weights, key=lambda name: allocation.weights[name])
     said = f"The best blend gives most to {most}, {allocation.weights[most]:.1%}"
-    if best is None or len(slopes) < 2:
+    if not best:
         return f"{said}."
-    return f"{said}; from there the next billion tokens are worth as much in every language."
+    where = "every language" if len(best) == len(slopes) else f"each of {len(best)} languages"
+    return f"{said}; from there the next billion tokens are worth as much in {where}."
 
 
 def facts(
@@ -93,10 +95,14 @@ def facts(
     if observations:
         tokens = [seen.tokens for seen in observations]
         sizes = [seen.params for seen in observations]
-        note = f"{count(min(sizes))}–{count(max(sizes))} parameters, "
-        note += f"{count(min(tokens))}–{count(max(tokens))} tokens"
+        note = f"{_range(sizes)} parameters, {_range(tokens)} tokens"
         found.append(("observations", f"{len(observations):,}", note))
     return found
+
+
+def _range(counts: Sequence[float]) -> str:
+    low, high = count(min(counts)), count(max(counts))
+    return low if low == high else f"{low}–{high}"
 
 
 def gain_lines(allocation: Allocation) -> list[tuple[str, str, str]]:
