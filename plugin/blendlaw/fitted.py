@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -118,7 +118,11 @@ class Fit:
         unique_tokens: Mapping[str, float],
         consumed: Mapping[str, float] | None = None,
     ) -> Setting:
-        """A run of this size over ``sources``; all counts. Raises InputError if not positive."""
+        """A run of this size over ``sources``; all counts.
+
+        Raises InputError for numbers that are not positive and for unknown languages.
+        """
+        self._refuse_unknown([*unique_tokens, *(consumed or {})])
         for name, count in (("params", params), ("tokens", tokens)):
             if not (np.isfinite(count) and count > 0):
                 raise InputError("must be above 0", column=name, value=count)
@@ -139,11 +143,7 @@ class Fit:
         """``weights`` as an array over ``sources``; uniform if None."""
         if weights is None:
             return np.full(len(self.sources), 1 / len(self.sources))
-        for language in weights:
-            if language not in self.sources:
-                raise InputError(
-                    f"the fit knows no language {language!r}; it has {', '.join(self.sources)}"
-                )
+        self._refuse_unknown(weights)
         shares = np.array([weights.get(source, 0.0) for source in self.sources], float)
         if not (shares >= 0).all() or abs(shares.sum() - 1) > 1e-6:
             raise InputError(
@@ -179,13 +179,50 @@ class Fit:
             }
             data["selection"] = tuple(Candidate(**c) for c in data.get("selection", ()))
             data["sources"] = tuple(data.get("sources", data["languages"]))
-            fit = cls(**data)
-            fit.theta()
-            return fit
+            return cls(**data)._checked()
         except InputError:
             raise
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            IndexError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise InputError(f"not a fit.json: {type(error).__name__} {error}") from error
+
+    def _refuse_unknown(self, languages: Iterable[str]) -> None:
+        for language in languages:
+            if language not in self.sources:
+                raise InputError(
+                    f"the fit knows no language {language!r}; it has {', '.join(self.sources)}"
+                )
+
+    def _checked(self) -> Fit:
+        """The fit with every language's parameters in the law's order. Raises ValueError."""
+        if self.sources[: len(self.languages)] != tuple(self.languages):
+            raise ValueError("sources do not begin with the languages")
+        ordered = {}
+        for number, (language, fitted) in enumerate(self.languages.items()):
+            names = [p.name for p in self.functions().parameters(self.sources, number)]
+            given = list(fitted.params)
+            if sorted(names) != sorted(given):
+                raise ValueError(
+                    f"{language} has parameters {', '.join(given)}, not {', '.join(names)}"
+                )
+            place = [given.index(name) for name in names]
+            ordered[language] = replace(
+                fitted,
+                params={name: fitted.params[name] for name in names},
+                draws=tuple(tuple(draw[i] for i in place) for draw in fitted.draws),
+            )
+        fit = replace(self, languages=ordered)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            good = np.isfinite(fit.theta()).all() and np.isfinite(fit.theta_draws()).all()
+        if not good:
+            raise ValueError("a parameter is out of its range")
+        return fit
 
     def _inside(self, params: Sequence[float] | Sequence[Sequence[float]]) -> Array:
         names = self.functions().parameters(self.sources, 0)
