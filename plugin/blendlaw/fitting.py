@@ -22,7 +22,8 @@ from blendlaw.solver import Objective, minimise, value
 
 INTERVAL = 0.90
 MANY = 5  # warnings of one kind, above which they are only counted
-STARTS = 8  # of a law's starting points, how many descend to the end
+STARTS = 8  # of a law's starting points, how many descend
+AGREE = 3  # so many starts at the same lowest minimum are enough: the rest are given up
 IDENTIFIED = 1e-8  # least eigenvalue of the normal equations, their diagonal scaled to one
 CHUNK = 50_000  # residuals that descend together: as many as a core's cache holds
 
@@ -139,8 +140,9 @@ def solve(law: Law, problem: Problem, options: Options) -> tuple[Array, float, b
     weight = law.emphasis(runs)
     worth = value(law, runs, measured, objective, starts, weight)
     starts = starts[np.argsort(worth, kind="stable")[:STARTS]]
+    prior = law.prior(runs, measured)
     found = minimise(
-        law, runs, measured, objective, starts, lower, upper, weight, law.prior(runs, measured)
+        law, runs, measured, objective, starts, lower, upper, weight, prior, agree=AGREE
     )
     best = int(np.argmin(found.value))
     return found.theta[best], float(found.value[best]), bool(found.converged[best])

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from blendlaw.laws.base import Array, Law, Prior, Runs
 
-
 LONGEST = 2.0  # of a step in any coordinate, all of which are logarithms or exponents
+SAME = 1e-9  # minima this close, relatively, are one
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,14 @@ def minimise(
     weight: Array | None = None,
     prior: Prior | None = None,
     iterations: int = 200,
+    agree: int | None = None,
 ) -> Solution:
     """Minimise B problems from ``start`` (B, p) within ``lower``, ``upper`` (p,).
 
     ``weight`` (B, n) or (n,) multiplies the observations (bootstrap counts). A problem is
     converged when a full Newton step would lower it by less than ``law.tolerance`` times its value.
+    Where the problems are starts of one, ``agree`` ends the descent of all when so many of them
+    have converged to the lowest value that any has reached.
     """
     theta = np.clip(np.array(start, float), lower, upper)
     count, size = theta.shape
@@ -171,4 +174,8 @@ def minimise(
         alive = alive[~done]
         if not len(alive):
             break
+        if agree is not None and done.any():
+            lowest = converged & (best <= best.min() * (1 + SAME))
+            if lowest.sum() >= agree:
+                break
     return Solution(theta, best, converged & np.isfinite(best))
