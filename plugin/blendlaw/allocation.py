@@ -322,12 +322,13 @@ class _Problem:
     ) -> Gain | None:
         if ours is None or other is None or our_draws is None or draws is None:
             return None
-        mean, reference = self._mean(other - ours), self._mean(other)
+        reference = self._mean(other)
+        mean = reference - self._mean(ours)
         if not np.isfinite(mean):
             return None
         interval = None
         if len(draws):
-            low, high = np.quantile(self._mean(draws - our_draws), TAILS)
+            low, high = np.quantile(self._mean(draws) - self._mean(our_draws), TAILS)
             interval = (float(low), float(high))
         percent = 100 * float(mean / reference)
         return Gain(float(mean), interval, percent, _verdict(percent, interval, self.borrowed))

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from blendlaw.laws.base import Array
 
+EXACT = 4 * np.finfo(float).eps  # a residual that is rounding
+
 Function = Callable[[Array, NDArray[np.intp]], tuple[Array, Array, Array]]
 """weights (b, k) and which problems they are of (b,) -> value (b,), gradient, Hessian."""
 
@@ -55,10 +57,7 @@ def minimise(
         weights = np.tile(lower if lower.sum() >= 1 - 1e-12 else upper, (len(start), 1))
         if free.sum() == 1:
             weights[:, free] = 1 - weights[:, ~free].sum(1, keepdims=True)
-    weights = _polish(function, weights, lower, upper, free)
-    value, gradient, _ = function(weights, np.arange(len(weights)))
-    residual = kkt_residual(gradient, weights, lower, upper, free)
-    return Optimum(weights, value, gradient, residual)
+    return _polish(function, weights, lower, upper, free)
 
 
 def kkt_residual(
@@ -178,35 +177,44 @@ def _logs(below: Array, above: Array, barrier: Array) -> Array:
 
 def _polish(
     function: Function, weights: Array, lower: Array, upper: Array, free: NDArray[np.bool_]
-) -> Array:
+) -> Optimum:
     """Put on their bounds the weights that end there, and solve exactly for the rest."""
     which = np.arange(len(weights))
     width = upper - lower
     at_lower = free & (weights - lower < 1e-7 * width)
     at_upper = free & (upper - weights < 1e-7 * width)
-    for _ in range(8):
+    inner = free & ~at_lower & ~at_upper
+    count = inner.sum(1, keepdims=True)
+    both = inner[:, :, None] & inner[:, None, :]
+    identity = np.eye(weights.shape[1])
+
+    def summing_to_one(weights: Array) -> Array:
         weights = np.where(at_lower, lower, np.where(at_upper, upper, weights))
-        inner = free & ~at_lower & ~at_upper
-        count = inner.sum(1)
-        gap = 1 - weights.sum(1)
-        weights = weights + np.where(inner, (gap / np.maximum(count, 1))[:, None], 0.0)
-        _, gradient, hessian = function(weights, which)
-        both = inner[:, :, None] & inner[:, None, :]
-        size = np.maximum(np.abs(np.where(inner, gradient, 0.0)).max(1), 1e-300)[:, None]
-        system = np.where(both, hessian / size[..., None], np.eye(weights.shape[1]))
-        system = system + 1e-14 * np.eye(weights.shape[1])
+        gap = 1 - weights.sum(1, keepdims=True)
+        return weights + np.where(inner, gap / np.maximum(count, 1), 0.0)
+
+    weights = summing_to_one(weights)
+    value, gradient, hessian = function(weights, which)
+    residual = kkt_residual(gradient, weights, lower, upper, free)
+    for _ in range(8):
+        size = np.maximum(np.abs(np.where(inner, gradient, 0.0)).max(1, keepdims=True), 1e-300)
+        system = np.where(both, hessian / size[..., None], identity) + 1e-14 * identity
         sides = np.stack([np.where(inner, -gradient / size, 0.0), inner.astype(float)], -1)
         solved = np.linalg.solve(system, sides)
         total = np.maximum(solved[..., 1].sum(1), 1e-300)
         step = solved[..., 0] - (solved[..., 0].sum(1) / total)[:, None] * solved[..., 1]
-        step = np.where(inner & (count > 1)[:, None], step, 0.0)
-        step = np.where(np.isfinite(step), step, 0.0)
+        step = np.where(inner & (count > 1) & np.isfinite(step), step, 0.0)
         length = np.minimum(_reach(weights - lower, step), _reach(upper - weights, -step))
-        trial = weights + length[:, None] * step
-        _, after, _ = function(trial, which)
-        before = kkt_residual(gradient, weights, lower, upper, free)
-        better = kkt_residual(after, trial, lower, upper, free) < before
-        weights = np.where(better[:, None], trial, weights)
+        trial = summing_to_one(weights + length[:, None] * step)
+        t_value, t_gradient, t_hessian = function(trial, which)
+        t_residual = kkt_residual(t_gradient, trial, lower, upper, free)
+        better = t_residual < residual
         if not better.any():
             break
-    return weights
+        weights = np.where(better[:, None], trial, weights)
+        value, residual = np.where(better, t_value, value), np.where(better, t_residual, residual)
+        gradient = np.where(better[:, None], t_gradient, gradient)
+        hessian = np.where(better[:, None, None], t_hessian, hessian)
+        if not (residual > EXACT).any():
+            break
+    return Optimum(weights, value, gradient, residual)

@@ -214,16 +214,3 @@ def trained_shares(setting: Setting, weights: Array) -> tuple[Array, float]:
     derivative in the weight."""
     total = setting.tokens + setting.consumed.sum()
     return (setting.consumed + setting.tokens * weights) / total, float(setting.tokens / total)
-
-
-def numeric_curvature(law: Law, theta: Array, runs: Runs, weight: Array) -> Array:
-    """``Law.curvature`` by central differences of the law's analytic gradient."""
-    size = theta.shape[-1]
-    columns = []
-    for index in range(size):
-        step = 1e-5 * np.maximum(1.0, np.abs(theta[..., index : index + 1]))
-        shift = step * np.eye(size)[index]
-        slope = law.gradient(theta + shift, runs) - law.gradient(theta - shift, runs)
-        columns.append((weight[..., None, :] @ slope)[..., 0, :] / (2 * step))
-    total = np.stack(columns, -1)
-    return np.asarray(0.5 * (total + np.swapaxes(total, -1, -2)))

@@ -45,7 +45,8 @@ class Effective:
 
     ``slope`` (..., t, k) is ∂D_eff/∂D_j, ``by_worth`` ∂D_eff/∂S_j, ``worth_slope`` the part of
     slope through S; ``bend`` (..., t, k) the diagonal of the second derivative, ``share`` (..., t)
-    the factor of worth_slope·worth_slopeᵀ in it.
+    the factor of worth_slope·worth_slopeᵀ in it. Leading dimensions along which nothing changes
+    may be absent.
     """
 
     tokens: Array
@@ -68,12 +69,26 @@ def effective(
 
     ``own`` (t, k) is 1 where the language is the target; ``transfer`` (..., t, k) its τ (of the
     target itself ignored); ``repetition`` λ and ``substitution`` γ broadcast against (..., t, k).
-    Slopes of languages without tokens, infinite for γ < 1, are given as 0.
+    Slopes of languages without tokens, infinite for γ < 1, are given as 0 then.
     """
     worth, worth_slope, worth_bend = saturate(tokens, unique, repetition)
+    transfer = transfer * (own == 0)
+    help_, harm = np.maximum(transfer, 0.0), np.minimum(transfer, 0.0)
+    if isinstance(substitution, float) and substitution == 1:
+        # A sum, and with nothing repeated one of constant slopes: most allocations are this.
+        part = own + help_
+        repeated = bool((worth_slope != 1).any())
+        through = part * worth_slope if repeated else part
+        total = np.einsum("...k,...k->...", part, worth)
+        return Effective(
+            tokens=np.maximum(total + np.einsum("...k,...k->...", harm, tokens), 0.0),
+            slope=through + harm,
+            by_worth=part,
+            worth_slope=through,
+            bend=part * worth_bend if repeated else np.zeros_like(part),
+            share=np.zeros_like(total),
+        )
     power = np.asarray(substitution)
-    help_, harm = np.where(own > 0, 0.0, np.maximum(transfer, 0.0)), np.minimum(transfer, 0.0)
-    harm = np.where(own > 0, 0.0, harm)
     part = np.where(own > 0, 1.0, (1 + help_) ** power - 1)
     some = worth > 0
     safe = np.where(some, worth, 1.0)

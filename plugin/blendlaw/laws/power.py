@@ -134,16 +134,18 @@ class PowerSum(Law):
         """
         tokens = np.maximum(tokens, 0.0)
         loss, down, up = np.zeros_like(tokens), np.zeros_like(tokens), np.zeros_like(tokens)
+        log_params = np.log([params])
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             # Not −inf: with an exponent of 0, no tokens are as good as any, 0^0 = 1.
             log_tokens = np.maximum(np.log(tokens), -1e300)[..., None]
             for term in self.terms:
-                height = term.value(theta, np.log([params]), log_tokens)[..., 0]
+                height = term.value(theta, log_params, log_tokens)[..., 0]
                 loss += height
-                power = term.data_power(theta)
-                if (power > 0).any():
-                    down -= np.where(power > 0, power * height / tokens, 0.0)
-                    up += np.where(power > 0, power * (power + 1) * height / tokens**2, 0.0)
+                if term.data or term.power:
+                    power = term.data_power(theta)
+                    slope = np.where(power > 0, power * height / tokens, 0.0)
+                    down -= slope
+                    up += np.where(power > 0, (power + 1) * slope / tokens, 0.0)
         return loss, down, up
 
 
@@ -167,12 +169,16 @@ def blend_losses(
         tokens, setting.unique, transfer, np.eye(targets, languages), repetition, substitution
     )
     loss, down, up = law.in_tokens(theta, setting.params, worth.tokens)
+    if not value.any():
+        return loss, np.zeros_like(weights), np.zeros((*weights.shape, languages))
     # A language that nobody values may have no tokens, and so an infinite slope.
     down, up = value * np.where(value > 0, down, 0.0), value * np.where(value > 0, up, 0.0)
     # Where harm outweighs all help the loss is infinite; its derivatives are then not numbers.
     with np.errstate(invalid="ignore"):
         gradient = (down[:, None, :] @ worth.slope)[:, 0, :]
-        hessian = np.swapaxes(worth.slope, 1, 2) @ (up[..., None] * worth.slope)
+        # A matrix times its own transpose takes half the work; ``up`` is never negative.
+        root = np.sqrt(up)[..., None] * worth.slope
+        hessian = np.swapaxes(root, 1, 2) @ root
         if np.any(np.asarray(substitution) < 1):
             through = worth.worth_slope
             hessian += np.swapaxes(through, 1, 2) @ ((down * worth.share)[..., None] * through)

@@ -21,7 +21,6 @@ from blendlaw.laws.base import (
     Parameter,
     Runs,
     Setting,
-    numeric_curvature,
     trained_shares,
 )
 
@@ -36,6 +35,7 @@ class Proportion(Law):
     joint = True
     convex = False
     automatic = False
+    tolerance = 1e-8
 
     def unsuitable(self, runs: Runs) -> str | None:
         unmeasured = set(range(len(runs.languages))) - set(runs.target.tolist())
@@ -79,9 +79,6 @@ class Proportion(Law):
         log_tokens = np.log(runs.tokens) + np.log(boost)
         slope[..., COMMON + 2 :: 3] = -(data * log_tokens)[..., None] * runs.shares
         return slope
-
-    def curvature(self, theta: Array, runs: Runs, weight: Array) -> Array:
-        return numeric_curvature(self, theta, runs, weight)
 
     def starts(self, runs: Runs, loss: Array) -> Array:
         count = len(runs.languages)

@@ -8,10 +8,11 @@ languages were seen, one τ for each and the substitution exponent gamma.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from blendlaw.laws.base import Array, Law, Parameter, Runs, Setting, no_mixture, numeric_curvature
+from blendlaw.laws.base import Array, Law, Parameter, Runs, Setting, no_mixture
 from blendlaw.laws.chinchilla import Chinchilla
 from blendlaw.laws.effective import REPETITION, Effective, effective, saturate
 from blendlaw.laws.power import blend_losses
@@ -25,6 +26,7 @@ class Transfer(Law):
     """Parameters E, A, alpha, B, beta, lam, nu, gamma and a tau for every other language."""
 
     name = "transfer"
+    tolerance = 1e-8
     curve = Chinchilla()
 
     def unsuitable(self, runs: Runs) -> str | None:
@@ -32,6 +34,8 @@ class Transfer(Law):
             return (
                 "no run saw another language or repeated its tokens, so there is no transfer in it"
             )
+        if np.ptp(runs.params) == 0 and np.ptp(runs.tokens) == 0:
+            return "its runs have one size and one token budget: it needs either to vary"
         known = CURVE + int((runs.shares.sum(0) > 0).sum()) - 1
         if len(runs) < known:
             return f"{len(runs)} observations are too few for its {known} parameters"
@@ -65,17 +69,14 @@ class Transfer(Law):
         slope[..., CURVE:] = down[..., None] * self._worth_slopes(theta, runs)
         return slope
 
-    def curvature(self, theta: Array, runs: Runs, weight: Array) -> Array:
-        return numeric_curvature(self, theta, runs, weight)
-
     def starts(self, runs: Runs, loss: Array) -> Array:
-        """Chinchilla's own starts on own tokens, with no transfer yet and with a little."""
-        base = self.curve.starts(runs, loss)
+        """Chinchilla's own starts, as if all tokens were the target's, with a little transfer."""
+        base = self.curve.starts(replace(runs, shares=runs.own), loss)
         others = runs.shares.shape[1] - 1
         rest = [
             np.concatenate([[np.log(lam), 0.0, gamma], np.full(others, tau)])
             for lam in (REPETITION, 1.0)
-            for gamma, tau in ((1.0, 0.0), (0.6, 0.2))
+            for gamma, tau in ((1.0, 0.02), (0.6, 0.2))
         ]
         return np.concatenate([np.hstack([base, np.tile(r, (len(base), 1))]) for r in rest])
 
@@ -141,6 +142,7 @@ class Transfer(Law):
         plain = np.where(some, safe**gamma, 0.0)
         counted = plain * counts**gamma
         total = np.where(runs.own > 0, plain, counted - plain).sum(-1, keepdims=True)
+        total = np.maximum(total, 1e-30)
         base = total ** (1 / gamma)
         log_own, log_counted = np.log(safe), np.log(safe * counts)
         grown = np.where(runs.own > 0, plain * log_own, counted * log_counted - plain * log_own)
