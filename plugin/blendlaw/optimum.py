@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from blendlaw.laws.base import Array
 
-EXACT = 4 * np.finfo(float).eps  # a residual that is rounding
+EXACT = 2e-15  # a residual that is rounding
 
 Function = Callable[[Array, NDArray[np.intp]], tuple[Array, Array, Array]]
 """weights (b, k) and which problems they are of (b,) -> value (b,), gradient, Hessian."""
@@ -110,6 +110,7 @@ def _descend(
     barrier = np.full(len(weights), 0.1)
     x = weights[:, free]
     down, up = barrier[:, None] / (x - low), barrier[:, None] / (high - x)
+    identity = np.eye(x.shape[1])
     alive = which
     for _ in range(iterations):
         at, mu = x[alive], barrier[alive, None]
@@ -117,8 +118,8 @@ def _descend(
         below, above = at - low, high - at
         if not convex:
             least = np.linalg.eigvalsh(h)[:, 0]
-            h = h + np.maximum(0.0, 1e-6 - least)[:, None, None] * np.eye(h.shape[-1])
-        h = h + (down[alive] / below + up[alive] / above)[..., None] * np.eye(h.shape[-1])
+            h = h + np.maximum(0.0, 1e-6 - least)[:, None, None] * identity
+        h = h + (down[alive] / below + up[alive] / above)[..., None] * identity
         force = -(g - mu / below + mu / above)
         sides = np.stack([force, np.ones_like(force)], -1)
         solved = np.linalg.solve(h, sides)
@@ -160,6 +161,8 @@ def _restricted(
     function: Function, weights: Array, which: NDArray[np.intp], free: NDArray[np.bool_]
 ) -> tuple[Array, Array, Array]:
     value, gradient, hessian = function(weights, which)
+    if free.all():
+        return value, gradient, hessian
     return value, gradient[:, free], hessian[:, free][:, :, free]
 
 
