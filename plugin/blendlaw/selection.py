@@ -82,8 +82,8 @@ def _errors(
             part = problem.rows(fitted)
             try:
                 theta, _, _ = solve(law, part, options)
-            except InputError as error:
-                return f"not considered: {error.problem}"
+            except InputError as refused:
+                return f"not considered: {refused.problem}"
             other = problem.rows(predicted)
             error = np.abs(law.loss(theta, other.runs) / other.measured - 1)
             found.append(float(error.mean()))
@@ -104,7 +104,8 @@ def _folds(problem: Problem, scale: str) -> list[Fold]:
     if not scale:
         groups = np.unique(problem.group)
         part = np.searchsorted(groups, problem.group) % PARTS
-        return [(part != number, part == number) for number in range(min(PARTS, len(groups)))]
+        folds = [(part != number, part == number) for number in range(min(PARTS, len(groups)))]
+        return folds if len(folds) > 1 else []  # else nothing would be left to fit
     size = getattr(problem.runs, scale)
     levels = _levels(size)
     folds = []

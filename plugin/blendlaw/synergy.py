@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from blendlaw import stored
 from blendlaw.errors import InputError
 from blendlaw.fitted import Fit
 from blendlaw.laws.base import REPETITION
@@ -96,29 +97,14 @@ class Synergy:
     @classmethod
     def from_json(cls, text: str) -> Synergy:
         """The Synergy that ``to_json`` wrote. Raises InputError on anything else."""
-        try:
-            data = json.loads(text)
-            if data.pop("version") != VERSION:
-                raise InputError(f"this blendlaw reads synergy.json of version {VERSION}")
-            for name in ("gain_interval", "transfer_interval"):
-                data[name] = {
-                    target: {aux: (low, high) for aux, (low, high) in row.items()}
-                    for target, row in data[name].items()
-                }
-            found = cls(**data)
-            assert found.substitution > 0 and found.repetition > 0
-            return found
-        except InputError:
-            raise
-        except (
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-            AssertionError,
-            RecursionError,
-        ) as e:
-            raise InputError(f"not a synergy.json: {type(e).__name__} {e}") from e
+        found = stored.from_json(cls, text, VERSION, "synergy.json")
+        for name in ("substitution", "repetition"):
+            given = found.assumed.get(name)
+            if type(given) not in (int, float) or not 0 < given < np.inf:
+                raise InputError(
+                    "not a synergy.json: must be above 0", column=f"assumed.{name}", value=given
+                )
+        return found
 
 
 def synergy(
@@ -248,7 +234,7 @@ def _spread(cells: Mapping[tuple[str, str], Sequence[PairRun]]) -> tuple[float, 
 def _worth(run: PairRun, repetition: float) -> float:
     """The baseline's tokens after repetition."""
     repeats = run.auxiliary_tokens / run.own_tokens
-    return run.own_tokens * (1 - np.expm1(-repetition * repeats) / repetition)
+    return float(run.own_tokens * (1 - np.expm1(-repetition * repeats) / repetition))
 
 
 def _neutral(base: Sequence[PairRun], repetition: float) -> float:

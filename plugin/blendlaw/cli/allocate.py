@@ -84,13 +84,13 @@ def describe(allocation: Allocation) -> str:
     spans, predicted = allocation.interval or {}, allocation.predicted
     rows = []
     for language, weight in allocation.weights.items():
-        low, high = spans.get(language, (None, None))
+        span = spans.get(language)
         marginal, epochs = allocation.marginal[language], allocation.epochs[language]
         rows.append(
             [
                 language,
                 f"{100 * weight:.2f}%",
-                "" if low is None else f"[{100 * low:.1f}, {100 * high:.1f}]",
+                "" if span is None else f"[{100 * span[0]:.1f}, {100 * span[1]:.1f}]",
                 f"{allocation.tokens_by_language[language] / 1e9:.2f}",
                 "" if epochs is None else f"{epochs:.2f}",
                 *[_loss(predicted[name], language) for name in predicted],
@@ -105,10 +105,10 @@ def describe(allocation: Allocation) -> str:
             lines.append(f"against {name}: not compared, since unique tokens are not all known\n")
         else:
             lines.append(f"against {name}: {gain.verdict}\n")
-    steepest = {n: m for n, m in allocation.marginal.items() if m is not None}
+    steepest = {n: m for n, m in allocation.marginal_uniform.items() if m is not None}
     if steepest:
         best = min(steepest, key=lambda n: steepest[n])
-        lines.append(f"the next billion tokens are worth most in {best}\n")
+        lines.append(f"from uniform weights, the next billion tokens are worth most in {best}\n")
     lines += [f"{held['language']} is held by its {held['limit']}\n" for held in allocation.binding]
     lines += [f"! {warning}\n" for warning in allocation.warnings]
     return "".join(lines)

@@ -89,7 +89,7 @@ def load(path: str, parse: Callable[[str], T]) -> T:
         raise
 
 
-class ByLanguage(click.ParamType):
+class ByLanguage(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic from 8.2
     """A number for all languages, ``0.05``, or for one, ``Python=0.05``."""
 
     name = "number or language=number"

@@ -1,4 +1,4 @@
-"""Figures of arXiv 2512.13472v1, shipped as data (data/code7/README.md tells how they were read)."""
+"""Figures of arXiv 2512.13472v1, shipped as data (code7/README.md says how they were read)."""
 
 from __future__ import annotations
 

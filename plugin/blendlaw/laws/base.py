@@ -14,7 +14,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from blendlaw.laws.effective import REPETITION, Array, effective
+from blendlaw.laws.effective import REPETITION as REPETITION
+from blendlaw.laws.effective import Array as Array
+from blendlaw.laws.effective import effective
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class Transfer(Law):
         for term in self.curve.terms:
             height = term.value(theta, runs.log_params, log_tokens)
             for column in term.columns:
-                along = 1.0
+                along: Array | float = 1.0
                 if column in term.size:
                     along = -runs.log_params
                 elif column in term.data:

@@ -8,6 +8,8 @@ power of D takes that up and leaves the slow one to extrapolate. The exponent 2 
 
 from __future__ import annotations
 
+import numpy as np
+
 from blendlaw.laws.base import Array, Parameter, Runs
 from blendlaw.laws.chinchilla import LOSS_FLOOR, SIZE
 from blendlaw.laws.power import PowerSum, Term
@@ -32,4 +34,4 @@ class Transient(PowerSum):
     exponents = ((0.2, 0.6), (0.2, 0.5, 0.9))
 
     def emphasis(self, runs: Runs) -> Array:
-        return runs.effective / runs.effective.mean()
+        return np.asarray(runs.effective / runs.effective.mean())
