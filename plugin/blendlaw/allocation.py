@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -82,7 +82,9 @@ class Allocation:
         found = stored.from_json(cls, text, VERSION, "allocation.json")
         for name in ("tokens_by_language", "epochs", "marginal"):
             if getattr(found, name).keys() != found.weights.keys():
-                raise InputError("not an allocation.json: not the languages of weights", column=name)
+                raise InputError(
+                    "not an allocation.json: not the languages of weights", column=name
+                )
         weights = found.weights.values()
         if min(weights, default=-1) < 0 or abs(sum(weights) - 1) > SUM_TOLERANCE:
             raise InputError(

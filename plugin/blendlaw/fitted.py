@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from blendlaw import stored
 from blendlaw.errors import InputError
 from blendlaw.laws.base import REPETITION, Array, Law, Setting
 from blendlaw.plugins import laws
@@ -63,7 +64,7 @@ class Fit:
 
     law: str
     languages: dict[str, LanguageFit]
-    sources: tuple[str, ...]
+    sources: tuple[str, ...] = ()
     transfer: dict[str, dict[str, float]] = field(default_factory=dict)
     repetition: float = REPETITION
     substitution: float = 1.0
@@ -170,27 +171,13 @@ class Fit:
     @classmethod
     def from_json(cls, text: str) -> Fit:
         """The Fit that ``to_json`` wrote. Raises InputError on anything else."""
+        fit = stored.from_json(cls, text, VERSION, "fit.json")
         try:
-            data = json.loads(text)
-            if data.pop("version") != VERSION:
-                raise InputError(f"this blendlaw reads fit.json of version {VERSION}")
-            data["languages"] = {
-                name: _language_fit(fitted) for name, fitted in data["languages"].items()
-            }
-            data["selection"] = tuple(Candidate(**c) for c in data.get("selection", ()))
-            data["sources"] = tuple(data.get("sources", data["languages"]))
-            return cls(**data)._checked()
+            return fit._checked()
         except InputError:
             raise
-        except (
-            ValueError,
-            TypeError,
-            KeyError,
-            IndexError,
-            AttributeError,
-            RecursionError,
-        ) as error:
-            raise InputError(f"not a fit.json: {type(error).__name__} {error}") from error
+        except (ValueError, IndexError) as error:
+            raise InputError(f"not a fit.json: {error}") from error
 
     def _refuse_unknown(self, languages: Iterable[str]) -> None:
         for language in languages:
@@ -201,8 +188,17 @@ class Fit:
 
     def _checked(self) -> Fit:
         """The fit with every language's parameters in the law's order. Raises ValueError."""
+        if not self.languages:
+            raise ValueError("it has no languages")
+        if not self.sources:
+            return replace(self, sources=tuple(self.languages))._checked()
         if self.sources[: len(self.languages)] != tuple(self.languages):
             raise ValueError("sources do not begin with the languages")
+        if len(set(self.sources)) < len(self.sources):
+            raise ValueError("a source is named twice")
+        if not (self.repetition > 0 and self.substitution > 0):
+            raise ValueError("repetition and substitution must be above 0")
+        matrix(self.transfer, self.sources)  # refuses other languages
         ordered = {}
         for number, (language, fitted) in enumerate(self.languages.items()):
             names = [p.name for p in self.functions().parameters(self.sources, number)]
@@ -236,13 +232,3 @@ def law_named(name: str) -> Law:
     if name not in laws():
         raise InputError(f"no law named {name!r}; there are auto, {', '.join(laws())}")
     return laws()[name]
-
-
-def _language_fit(data: dict[str, Any]) -> LanguageFit:
-    data = dict(data)
-    data["interval"] = {name: (low, high) for name, (low, high) in data.get("interval", {}).items()}
-    data["warnings"] = tuple(data.get("warnings", ()))
-    data["draws"] = tuple(tuple(draw) for draw in data.get("draws", ()))
-    if data.get("holdout"):
-        data["holdout"] = HoldOut(**data["holdout"])
-    return LanguageFit(**data)

@@ -100,7 +100,7 @@ class Synergy:
         found = stored.from_json(cls, text, VERSION, "synergy.json")
         for name in ("substitution", "repetition"):
             given = found.assumed.get(name)
-            if type(given) not in (int, float) or not 0 < given < np.inf:
+            if not (isinstance(given, int | float) and 0 < given < np.inf):
                 raise InputError(
                     "not a synergy.json: must be above 0", column=f"assumed.{name}", value=given
                 )

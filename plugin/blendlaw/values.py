@@ -37,10 +37,16 @@ def name(value: Any, column: str) -> str:
         raise InputError("a name is missing", column=column, value=value or None)
     if len(value) > MAX_NAME:
         raise InputError(f"a name is longer than {MAX_NAME} characters", column=column, value=value)
-    if _CONTROL.search(value):
-        raise InputError("a name has control characters", column=column, value=value)
+    printable(value, column)
     if value != value.strip():
         raise InputError("a name begins or ends with a space", column=column, value=value)
+    return value
+
+
+def printable(value: str, column: str) -> str:
+    """``value`` if no character of it moves the cursor or the text around it; else InputError."""
+    if _CONTROL.search(value):
+        raise InputError("a name has control characters", column=column, value=value)
     return value
 
 
