@@ -195,27 +195,53 @@ def _of_table(run: PairLoss) -> PairRun:
 
 
 def _of_observations(observations: Sequence[Observation]) -> list[PairRun]:
-    """Single-language runs as baselines, two-language runs as pairs."""
-    found = []
+    """Two-language runs as pairs, and single-language runs of their size as baselines."""
+    baselines: dict[str, list[tuple[Observation, PairRun]]] = {}
+    pairs: dict[str, list[tuple[Observation, PairRun]]] = {}
     for seen in observations:
+        target = seen.language
         shares = {name: share for name, share in seen.shares().items() if share > 0}
-        others = [name for name in shares if name != seen.language]
-        own = shares.get(seen.language, 0.0) * seen.tokens
+        others = [name for name in shares if name != target]
+        own = shares.get(target, 0.0) * seen.tokens
         if not own or len(others) > 1:
             continue
         if others:
-            found.append(PairRun(seen.language, others[0], seen.loss, own, seen.tokens - own))
+            pair = PairRun(target, others[0], seen.loss, own, seen.tokens - own)
+            pairs.setdefault(target, []).append((seen, pair))
             continue
-        fresh = min((seen.unique_tokens or {}).get(seen.language, own), own)
-        found.append(PairRun(seen.language, seen.language, seen.loss, fresh, own - fresh))
-    if not any(run.target != run.auxiliary for run in found):
+        fresh = min((seen.unique_tokens or {}).get(target, own), own)
+        alone = PairRun(target, target, seen.loss, fresh, own - fresh)
+        baselines.setdefault(target, []).append((seen, alone))
+    if not pairs:
         raise InputError(
             "no run saw its language and one other: give tokens.<language> or weights.<language>, "
             "or the table target, auxiliary, loss"
         )
-    return [
-        run for run in found if run.target in {f.target for f in found if f.target != f.auxiliary}
-    ]
+    found = []
+    for target, runs in pairs.items():
+        first, pair = runs[0]
+        # As many tokens as the pair in all, else as many as the pair's own.
+        sized = [(o, run) for o, run in baselines.get(target, []) if _near(o.params, first.params)]
+        whole = [run for o, run in sized if _near(o.tokens, first.tokens)]
+        alike = whole or [run for o, run in sized if _near(o.tokens, pair.own_tokens)]
+        _refuse_mixed(target, [run for _, run in runs], [o.params for o, _ in runs])
+        _refuse_mixed(target, alike, [first.params])
+        found += alike + [run for _, run in runs]
+    return found
+
+
+def _near(one: float, other: float) -> bool:
+    return abs(one - other) <= 0.01 * other
+
+
+def _refuse_mixed(target: str, runs: Sequence[PairRun], params: Sequence[float]) -> None:
+    """Losses of other sizes, tokens or shares are no repetitions of one measurement."""
+    for column in (params, [r.own_tokens for r in runs], [r.auxiliary_tokens for r in runs]):
+        if column and not all(_near(number, column[0]) for number in column):
+            raise InputError(
+                f"the runs of {target} differ in params, tokens, unique tokens or shares: choose "
+                "those of one kind (--where)"
+            )
 
 
 def _mean_log(cell: Sequence[PairRun]) -> float:
