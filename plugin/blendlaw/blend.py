@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blendlaw.errors import InputError
-from blendlaw.files import write_atomically
+from blendlaw.files import read_text, write_atomically
 from blendlaw.hookspecs import hookimpl
 from blendlaw.limits import SUM_TOLERANCE
 from blendlaw.megatron import (
@@ -167,14 +167,9 @@ def read_blend(path: str | Path, blend_format: BlendFormat | None = None) -> Spl
             known = ", ".join(sorted({s for f in blend_formats().values() for s in f.suffixes}))
             raise InputError(f"not a blend file by its suffix (known: {known})", file=path)
         blend_format = fitting[0]
-    with open(path, "rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise InputError(f"a blend file larger than {MAX_BYTES} bytes is refused", file=path)
+    text = read_text(path, MAX_BYTES)
     try:
-        return blend_format.read(content.decode())
-    except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 at byte {error.start}", file=path) from None
+        return blend_format.read(text)
     except InputError as error:
         raise replace(error, file=path) from None
 

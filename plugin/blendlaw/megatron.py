@@ -26,7 +26,7 @@ def read_per_split(text: str) -> Splits:
     """The splits in the JSON of ``--per-split-data-args-path``. Raises InputError."""
     try:
         content = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # malformed, nested too deep, too many digits
         raise InputError(f"not JSON: {error}") from None
     if not isinstance(content, dict):
         raise InputError("a blend per split is a JSON object with train, valid and test")

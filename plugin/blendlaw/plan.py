@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from blendlaw.errors import InputError
+from blendlaw.files import read_text
 from blendlaw.indexed import count_tokens
 from blendlaw.limits import SUM_TOLERANCE
 from blendlaw.nearest import nearest
@@ -216,15 +217,11 @@ def read_plan(path: str | Path) -> Plan:
     one, ``main``, by the law; ``run.tokens`` defaults to the sum of the stages. Raises InputError
     with file, key and value; OSError if it cannot be read.
     """
-    with open(path, "rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise InputError(f"a plan larger than {MAX_BYTES} bytes is refused", file=path)
     try:
-        raw = tomllib.loads(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 at byte {error.start}", file=path) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raw = tomllib.loads(read_text(path, MAX_BYTES))
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:  # malformed, nested too deep, too many digits
         raise InputError(f"not TOML: {error}", file=path) from None
     try:
         plan = _PLAN.validate_python(_with_defaults(raw))

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from blendlaw.errors import InputError
+from blendlaw.files import read_text
+from blendlaw.limits import SUM_TOLERANCE
+from blendlaw.values import printable
 
 
 def read_weights(path: str | Path) -> dict[str, float]:
@@ -15,16 +20,24 @@ def read_weights(path: str | Path) -> dict[str, float]:
     1e-6.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"is not JSON: {error}", file=path) from error
+        return _checked(json.loads(read_text(path)))
+    except InputError as error:
+        raise replace(error, file=path) from None
+    except RecursionError:
+        raise InputError("JSON nested too deeply", file=path) from None
+    except ValueError as error:  # malformed, or an integer of more digits than Python takes
+        raise InputError(f"not JSON: {error}", file=path) from None
+
+
+def _checked(data: Any) -> dict[str, float]:
     if isinstance(data, dict) and isinstance(data.get("weights"), dict):
         data = data["weights"]
     if not isinstance(data, dict) or not data:
-        raise InputError("weights are a table of language and weight", file=path)
+        raise InputError("weights are a table of language and weight")
     for language, weight in data.items():
+        printable(language, "a language")
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < 2:
-            raise InputError("a weight is from 0 to 1", file=path, column=language, value=weight)
-    if abs(sum(data.values()) - 1) > 1e-6:
-        raise InputError("weights must sum to 1", file=path, value=sum(data.values()))
+            raise InputError("a weight is from 0 to 1", column=language, value=weight)
+    if abs(sum(data.values()) - 1) > SUM_TOLERANCE:
+        raise InputError("weights must sum to 1", value=sum(data.values()))
     return {language: float(weight) for language, weight in data.items()}

@@ -5,6 +5,7 @@ Data goes to stdout or ``-o``, logs to stderr. Exit status: 0 done, 1 bad input,
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -14,6 +15,7 @@ import click
 from blendlaw.hookspecs import hookimpl
 
 COMMANDS = ("fit", "predict", "synergy", "allocate", "blend", "check", "report", "convert", "demo")
+MOST = 1000  # characters of a message
 
 
 @hookimpl
@@ -26,10 +28,16 @@ def build() -> click.Group:
     """The ``blendlaw`` command with every plugin's commands."""
     from blendlaw.plugins import plugin_manager
 
-    @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+    @click.group(
+        context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True
+    )
     @click.version_option(package_name="blendlaw")
-    def blendlaw() -> None:
+    @click.pass_context
+    def blendlaw(context: click.Context) -> None:
         """Decide how much of each programming language to train on."""
+        if context.invoked_subcommand is None:
+            click.echo(context.get_help(), err=True)
+            context.exit(2)
 
     plugin_manager().hook.register_commands(cli=blendlaw)
     return blendlaw
@@ -41,19 +49,32 @@ def main(arguments: list[str] | None = None) -> None:
         status = build().main(arguments, prog_name="blendlaw", standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
     except click.ClickException as error:
-        error.show()
-        sys.exit(2)
+        context = getattr(error, "ctx", None)
+        hint = f" (see {context.command_path} --help)" if context else ""
+        _say(error.format_message() + hint)
+        sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(130)
     except BrokenPipeError:  # the reader of our stdout went away: not an error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_stdout()
         sys.exit(0)
     except (ValueError, OSError) as error:
-        click.echo(f"blendlaw: {_one_line(error)}", err=True)
+        if isinstance(error, OSError) and error.filename is not None:
+            _say(f"{error.filename}: {error.strerror}")
+        else:
+            _say(str(error))
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            _abandon_stdout()
         sys.exit(1)
 
 
-def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
+def _say(message: str) -> None:
+    """One line on stderr, without characters that a terminal would act upon."""
+    line = " ".join(message.split())
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line[:MOST])
+    click.echo(f"blendlaw: {shown}{'…' if len(line) > MOST else ''}", err=True)
+
+
+def _abandon_stdout() -> None:
+    """Let what stdout still holds go nowhere, or Python would fail once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 @click.command("blend")
-@click.argument("plan_file", metavar="PLAN", type=click.Path(dir_okay=False))
+@click.argument("plan_file", metavar="PLAN", type=click.Path())
 @click.option(
     "--weights",
     "weights_file",
-    type=click.Path(dir_okay=False),
+    type=click.Path(),
     help="Weights to use: an allocation.json, or JSON of language: weight.",
 )
 @click.option(
     "--fit",
     "fit_file",
-    type=click.Path(dir_okay=False),
+    type=click.Path(),
     help="The fit.json for stages by law.",
 )
 @click.option(

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 @click.command("check")
-@click.argument("plan_file", metavar="PLAN", type=click.Path(dir_okay=False))
+@click.argument("plan_file", metavar="PLAN", type=click.Path())
 @click.option(
     "--fit",
     "fit_file",
-    type=click.Path(dir_okay=False),
+    type=click.Path(),
     help="The fit.json for stages by law.",
 )
 @click.option(
     "--blend",
     "blend_file",
-    type=click.Path(dir_okay=False),
+    type=click.Path(),
     help="Hold this Megatron blend file against the plan.",
 )
 @click.option("--stage", "stage_name", help="The stage of --blend [default: the first].")

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from blendlaw.errors import InputError
-from blendlaw.files import write_atomically
+from blendlaw.files import read_text, require_writable, write_atomically
 from blendlaw.nearest import nearest
 
 T = TypeVar("T")
 
+
+def _writable(context: click.Context, option: click.Parameter, output: str | None) -> str | None:
+    """Refuse at once what would be refused after minutes of work."""
+    if output is not None:
+        require_writable(output)
+    return output
+
+
 output_option = click.option(
-    "-o", "--output", type=click.Path(dir_okay=False), help="Write here instead of stdout."
+    "-o", "--output", type=click.Path(), callback=_writable, help="Write here instead of stdout."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, not a table.")
 
@@ -40,22 +48,16 @@ def emit(text: str, output: str | None = None) -> None:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> str:
     """A plain text table; the first column is aligned left, the others right."""
-    drawn = Table(title=title, box=None, pad_edge=False, title_justify="left")
+    # Text, not markup: a language may be named "[red]".
+    drawn = Table(title=title and Text(title), box=None, pad_edge=False, title_justify="left")
     for number, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+        drawn.add_column(Text(column), justify="left" if number == 0 else "right", no_wrap=True)
     for row in rows:
-        # Text, not markup: a language may be named "[red]".
-        drawn.add_row(*[_plain(cell) for cell in row])
+        drawn.add_row(*map(Text, row))
     console = Console(width=200, color_system=None)
     with console.capture() as captured:
         console.print(drawn)
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
-
-
-def _plain(cell: str) -> Any:
-    from rich.text import Text
-
-    return Text(cell)
 
 
 def show(table_text: str, json_text: str, output: str | None, as_json: bool) -> None:
@@ -81,9 +83,7 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
 def load(path: str, parse: Callable[[str], T]) -> T:
     """``parse`` of a file's text. Raises InputError, with the file named, if it is not that."""
     try:
-        return parse(Path(path).read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise InputError("is not UTF-8 text", file=path) from error
+        return parse(read_text(path))
     except InputError as error:
         error.file = error.file or path
         raise

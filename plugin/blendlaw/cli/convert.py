@@ -30,7 +30,7 @@ SHOWN = 10
 @click.option("--tokens-tag", help="Instead: the tag of the training tokens seen so far.")
 @click.option(
     "--weights",
-    type=click.Path(exists=True, dir_okay=False),
+    type=click.Path(),
     help="JSON, language to weight: what the logged runs saw of each language.",
 )
 @click.option("--where", help="Only these, e.g. 'tokens>=4e9 and language!=Go'.")

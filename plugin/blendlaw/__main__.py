@@ -1,0 +1,5 @@
+"""python -m blendlaw: the command line."""
+
+from blendlaw.cli import main
+
+main()
