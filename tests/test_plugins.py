@@ -37,7 +37,7 @@ def manager() -> Iterator[pluggy.PluginManager]:
 class Plugin(SimpleNamespace):
     """Functions as a plugin; hashable, unlike a plain namespace."""
 
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # type: ignore[assignment]
 
 
 def plugin(**hooks: Callable[..., object]) -> Plugin:
