@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendlaw.laws.base import Array
+from blendlaw.threads import single_threaded
 
 EXACT = 2e-15  # a residual that is rounding
 
@@ -34,6 +35,7 @@ class Optimum:
     residual: Array
 
 
+@single_threaded
 def minimise(
     function: Function,
     start: Array,

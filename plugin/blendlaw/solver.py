@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendlaw.laws.base import Array, Law, Prior, Runs
+from blendlaw.threads import single_threaded
 
 LONGEST = 2.0  # of a step in any coordinate, all of which are logarithms or exponents
 SAME = 1e-9  # minima this close, relatively, are one
@@ -105,6 +106,7 @@ def derivatives(
     return total, gradient, hessian, scale
 
 
+@single_threaded
 def minimise(
     law: Law,
     runs: Runs,
