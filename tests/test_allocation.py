@@ -434,6 +434,23 @@ def test_a_language_without_value_or_help_gets_nothing_and_is_predicted_without_
     assert Allocation.from_json(found.to_json()) == found
 
 
+def harmful(tau: float) -> Fit:
+    fit = some_fit(0, 3)
+    transfer = {a: {b: tau for b in fit.sources if b != a} for a in fit.sources}
+    return replace(fit, transfer={**transfer, "Python": {"Java": 0.5, "JavaScript": 0.5}})
+
+
+def test_harm_that_leaves_no_finite_loss_is_told_and_not_returned_as_no_number() -> None:
+    with pytest.raises(InputError, match="harm each other"):
+        allocate(harmful(-0.9), params=PARAMS, tokens=TOKENS)
+    found = allocate(harmful(-0.4), params=PARAMS, tokens=TOKENS)
+    assert found.kkt_residual <= 1e-8
+    # At uniform weights two of the three have no effective tokens; elsewhere all have some.
+    tilted = allocate(harmful(-0.55), params=PARAMS, tokens=TOKENS, value={"JavaScript": 0.0})
+    assert tilted.kkt_residual <= 1e-8
+    assert sum(tilted.weights.values()) == pytest.approx(1.0, abs=1e-9)
+
+
 def test_a_law_that_is_not_convex_says_so() -> None:
     common = {"A": 0.2, "alpha": 0.3, "B": 2.0, "beta": 0.7, "gamma": 1.0}
     languages = {

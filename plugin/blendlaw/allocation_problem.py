@@ -87,36 +87,34 @@ class AllocationProblem:
         return bool(self.fit.transfer) and self.fit.law != "transfer"
 
     def solve(self, theta: Array) -> optimum.Optimum:
-        """The optimum for each draw of the parameters, ``theta`` (b, t, p)."""
-        lower, upper = self.limits.lower, self.limits.upper
+        """The optimum for each draw of the parameters, ``theta`` (b, t, p).
+
+        Draws under which languages harm each other so much that no blend tried has a finite loss
+        are left out; InputError if that is all of them.
+        """
+        starts = self._starts()
+        start = np.tile(starts[0], (len(theta), 1))
+        for other in starts[1:]:
+            lost = ~np.isfinite(self._objective(theta, start)[0])
+            if not lost.any():
+                break
+            start[lost] = other
+        finite = np.isfinite(self._objective(theta, start)[0])
+        if not finite.any():
+            raise InputError(
+                "no blend found whose loss is finite: by this fit languages harm each other more "
+                "than their own tokens help"
+            )
+        theta = theta[finite]
 
         def function(weights: Array, which: NDArray[np.intp]) -> tuple[Array, Array, Array]:
-            loss, gradient, hessian = self.law.in_weights(
-                theta[which], self.setting, weights, self.value
-            )
-            return (np.where(self.value > 0, loss, 0.0) * self.value).sum(1), gradient, hessian
+            return self._objective(theta[which], weights)
 
-        uniform = clamp(self.taking_part.astype(float), self.limits)
+        lower, upper = self.limits.lower, self.limits.upper
         if self.law.convex:
-            return optimum.minimise(function, np.tile(uniform, (len(theta), 1)), lower, upper)
-        return self._best_of_many(function, theta, uniform)
-
-    def _best_of_many(
-        self, function: optimum.Function, theta: Array, uniform: Array
-    ) -> optimum.Optimum:
-        generator = np.random.default_rng(0)
-        starts = [uniform] + [
-            clamp(np.where(self.taking_part, s, 0.0), self.limits)
-            for s in generator.dirichlet(np.full(len(uniform), 0.5), size=STARTS - 1)
-        ]
+            return optimum.minimise(function, start[finite], lower, upper)
         found = [
-            optimum.minimise(
-                function,
-                np.tile(start, (len(theta), 1)),
-                self.limits.lower,
-                self.limits.upper,
-                convex=False,
-            )
+            optimum.minimise(function, np.tile(start, (len(theta), 1)), lower, upper, convex=False)
             for start in starts
         ]
         best = np.argmin([one.value for one in found], axis=0)
@@ -127,6 +125,17 @@ class AllocationProblem:
                 for part in ("weights", "value", "gradient", "residual")
             )
         )
+
+    def _objective(self, theta: Array, weights: Array) -> tuple[Array, Array, Array]:
+        """Σ value·loss (b,), its gradient and its Hessian in ``weights`` (b, k)."""
+        loss, gradient, hessian = self.law.in_weights(theta, self.setting, weights, self.value)
+        return (np.where(self.value > 0, loss, 0.0) * self.value).sum(1), gradient, hessian
+
+    def _starts(self) -> list[Array]:
+        """Uniform weights and others from all over the simplex, within the limits."""
+        others = np.random.default_rng(0).dirichlet(np.full(len(self.names), 0.5), size=STARTS - 1)
+        taking_part = self.taking_part.astype(float)
+        return [clamp(w, self.limits) for w in (taking_part, *(others * taking_part))]
 
     def marginal(self, weights: Array) -> Array:
         """The change of the objective per further billion tokens of each language, (k,)."""
