@@ -80,6 +80,8 @@ def fit(
     options = Options(loss, space, delta)
     if bootstrap < 0:
         raise InputError("the number of bootstrap refits must not be negative", value=bootstrap)
+    if seed < 0:
+        raise InputError("the seed must not be negative", value=seed)
     held = [seen for seen in observations if holdout is not None and holdout(seen)]
     kept = [seen for seen in observations if holdout is None or not holdout(seen)]
     if not kept:

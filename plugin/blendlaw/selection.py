@@ -132,14 +132,15 @@ def _unjudged(
     asked: Sequence[Problem], reasons: dict[str, str]
 ) -> tuple[str, tuple[Candidate, ...]]:
     """The simplest law that can be fitted at all, when none can be judged."""
-    fitting = [
-        name
+    obstacles = {
+        name: next((f"{p.name}: {why}" for p in asked if (why := law.unsuitable(p.runs))), None)
         for name, law in laws().items()
-        if law.automatic and not law.joint and all(law.unsuitable(p.runs) is None for p in asked)
-    ]
+        if law.automatic and not law.joint
+    }
+    fitting = [name for name, why in obstacles.items() if why is None]
     if not fitting:
-        why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        raise InputError(f"no law can be fitted to these observations ({why})")
+        told = "; ".join(f"{name} to {why}" for name, why in obstacles.items())
+        raise InputError(f"no law can be fitted to these observations ({told})")
     best = min(fitting, key=lambda name: _size(laws()[name], asked[0]))
     chosen = Candidate(best, None, "chosen unjudged: too few scales to hold one out")
     return best, (chosen, *(Candidate(n, None, r) for n, r in reasons.items() if n != best))
