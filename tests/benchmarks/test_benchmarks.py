@@ -1,0 +1,51 @@
+"""The benchmarks run, at tiny sizes, and what they compare is the same. Times are not tested."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def figures(name: str, *options: str) -> dict[str, Any]:
+    script = Path(__file__).parent / f"{name}.py"
+    command = [sys.executable, str(script), "--repeats", "1", "--json", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    assert result["machine"]["numpy"]
+    found: dict[str, Any] = result["figures"]
+    return found
+
+
+def test_one_fit_is_as_low_as_the_published_procedure() -> None:
+    found = figures(
+        "chinchilla_fit",
+        *("--points", "60", "--stride", "100", "--reference-fits", "1"),
+        *("--resamples", "2", "--resample-stride", "100"),
+    )
+    for other in ("differences", "gradients", "gradients, polished"):
+        assert found[f"objective less that of {other}"] < 1e-9
+    assert found["resamples more than 1e-9 above it"] == 0
+
+
+def test_refits_are_as_low_as_bfgs() -> None:
+    found = figures("bootstrap", "--points", "60", "--draws", "40", "--subset", "20")
+    assert found["refits where blendlaw's objective is more than 1e-9 above"] == 0
+
+
+def test_auto_chooses_a_law() -> None:
+    found = figures("auto", "--draws", "5", "--languages", "1")
+    assert found["chosen"] in ("chinchilla", "transient")
+    assert 0 < found["its error on larger runs than fitted"] < 0.1
+
+
+@pytest.mark.parametrize("languages", ["3", "7"])
+def test_allocations_are_optimal_and_no_worse_than_slsqp(languages: str) -> None:
+    found = figures("allocation", "--languages", languages, "--fits", "1")
+    assert found[f"{languages} languages: blendlaw, residual"] < 1e-12
+    assert found[f"{languages} languages: excess of blendlaw's sum of losses"] < 1e-9
