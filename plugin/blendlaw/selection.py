@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from blendlaw.fitting import Options
 
 FOLDS = 2  # how many of the largest scales are held out, in turn
+SHARE = 0.1  # of the runs, which a held-out scale has at least
+PAIRS = 4  # errors to compare laws by; with fewer means, every run counts
 PARTS = 5  # where there is but one scale: how many parts the runs are cut into
 SCALE = 1.05  # scales closer than this are one
 Fold = tuple[NDArray[np.bool_], NDArray[np.bool_]]
@@ -85,11 +87,11 @@ def _errors(
             except InputError as refused:
                 return f"not considered: {refused.problem}"
             other = problem.rows(predicted)
-            error = np.abs(law.loss(theta, other.runs) / other.measured - 1)
-            found.append(float(error.mean()))
+            found.append(np.abs(law.loss(theta, other.runs) / other.measured - 1))
     if not found:
         return "not judged: there are too few scales to hold one out"
-    return np.array(found)
+    # Errors of one fold go together, so its mean counts once; unless that leaves too few to pair.
+    return np.array([f.mean() for f in found]) if len(found) >= PAIRS else np.concatenate(found)
 
 
 def _scale(asked: Sequence[Problem]) -> tuple[str, str]:
@@ -107,21 +109,29 @@ def _folds(problem: Problem, scale: str) -> list[Fold]:
         folds = [(part != number, part == number) for number in range(min(PARTS, len(groups)))]
         return folds if len(folds) > 1 else []  # else nothing would be left to fit
     size = getattr(problem.runs, scale)
-    levels = _levels(size)
-    folds = []
-    for level in levels[::-1][:FOLDS]:
-        fitted = size < level / SCALE
+    levels, folds = _levels(size), []
+    top = np.inf
+    for level in levels[::-1]:
+        held = (size >= level) & (size < top)
+        if held.sum() < SHARE * len(size):
+            continue  # too few alone: take the next level with it
+        fitted = size < level
         # Enough smaller scales must remain to tell a curve from a line.
-        if len(_levels(size[fitted])) >= FOLDS + 1 or level == levels[-1]:
-            folds.append((fitted, (size >= level / SCALE) & (size <= level * SCALE)))
+        if len(_levels(size[fitted])) > FOLDS:
+            folds.append((fitted, held))
+        if len(folds) == FOLDS:
+            break
+        top = level
     return folds
 
 
 def _levels(size: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The distinct scales among the runs, rising."""
-    values = np.unique(size)
-    keep = np.concatenate([[True], values[1:] > SCALE * values[:-1]])
-    return np.asarray(values[keep])
+    """The distinct scales among the runs, rising; each is the least of those within 5% of it."""
+    levels: list[float] = []
+    for value in np.unique(size).tolist():
+        if not levels or value > SCALE * levels[-1]:
+            levels.append(value)
+    return np.array(levels)
 
 
 def _size(law: Law, problem: Problem) -> int:
