@@ -21,17 +21,18 @@ every_law = pytest.mark.parametrize("law", laws().values(), ids=list(laws()))
 
 
 def some_runs(law: Law, generator: np.random.Generator, n: int = 12) -> Runs:
-    """Mixtures, some of few unique tokens; at least half of each is its target."""
+    """Mixtures, some read twice, at least half of each its target: harm never outweighs it."""
     size = len(LANGUAGES)
     target = generator.integers(0, size, n) if law.joint else np.full(n, 1)
     shares = 0.5 * generator.dirichlet(np.ones(size), n) + 0.5 * np.eye(size)[target]
+    tokens = 10 ** generator.uniform(0.3, 2, n)
     return Runs(
         languages=LANGUAGES,
         target=target,
         params=10 ** generator.uniform(-1, 0.5, n),
-        tokens=10 ** generator.uniform(0.3, 2, n),
+        tokens=tokens,
         shares=shares,
-        unique=np.where(generator.random((n, size)) < 0.5, 1.0, np.inf),
+        unique=np.where(generator.random((n, size)) < 0.5, tokens[:, None] * shares / 2, np.inf),
         transfer=some_transfer(generator),
         substitution=generator.choice([1.0, 0.57]),
     )
@@ -71,14 +72,13 @@ def test_gradient_and_curvature_are_the_differences(law: Law, seed: int) -> None
     generator = np.random.default_rng(seed)
     runs, theta = some_runs(law, generator), some_theta(law, generator)
     expected = slope_by_differences(lambda t: law.loss(t, runs), theta, 1e-6)
-    # Each run by itself: a term that only matters in cheap runs must be right too. Beyond 1e6
-    # harm has outweighed all that was learned.
+    # Each run by itself: a term that only matters in cheap runs must be right too.
     rows = zip(law.loss(theta, runs), law.gradient(theta, runs), expected, strict=True)
     for loss, found, differences in rows:
-        assert close(found, differences, 1e-5, 1e-9 * loss) or loss > 1e6
+        assert close(found, differences, 1e-5, 1e-9 * loss)
     weight = generator.normal(size=len(runs))
     curvature = law.curvature(theta, runs, weight)
-    if curvature is None or law.loss(theta, runs).max() > 1e6:
+    if curvature is None:
         return
     bent = slope_by_differences(lambda t: weight @ law.gradient(t, runs), theta, 1e-5)
     assert close(curvature, bent, 1e-4)
