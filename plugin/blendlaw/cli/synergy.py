@@ -44,7 +44,8 @@ def command(
 def describe(found: Synergy) -> str:
     """The two matrices as tables, targets down and auxiliaries across."""
     targets = list(found.gain_percent)
-    auxiliaries = list(dict.fromkeys(a for row in found.gain_percent.values() for a in row))
+    others = [a for row in found.gain_percent.values() for a in row]
+    auxiliaries = list(dict.fromkeys([*targets, *others]))
     parts = []
     for title, matrix, style in (
         ("gain in %, by auxiliary (positive: it helps the target)", found.gain_percent, "+.2f"),
