@@ -85,6 +85,8 @@ class Allocation:
                 raise InputError(
                     "not an allocation.json: not the languages of weights", column=name
                 )
+        if any(held.keys() != {"language", "limit"} for held in found.binding):
+            raise InputError("not an allocation.json: must be language and limit", column="binding")
         weights = found.weights.values()
         if min(weights, default=-1) < 0 or abs(sum(weights) - 1) > SUM_TOLERANCE:
             raise InputError(

@@ -199,6 +199,8 @@ class Fit:
         if not (self.repetition > 0 and self.substitution > 0):
             raise ValueError("repetition and substitution must be above 0")
         matrix(self.transfer, self.sources)  # refuses other languages
+        measured = self.provenance.get("range", {})
+        stored.typed(measured, dict[str, tuple[float, float]], "provenance.range")
         ordered = {}
         for number, (language, fitted) in enumerate(self.languages.items()):
             names = [p.name for p in self.functions().parameters(self.sources, number)]

@@ -34,7 +34,7 @@ def from_json(kind: type[T], text: str, version: int, file: str) -> T:
     if (given := data.pop("version")) != version:
         raise InputError(f"this blendlaw reads {file} of version {version}", value=given)
     try:
-        made: T = _typed(data, kind, "")
+        made: T = typed(data, kind, "")
     except InputError as error:
         raise replace(error, problem=f"not a {file}: {error.problem}") from None
     except (ValueError, ArithmeticError) as error:
@@ -42,8 +42,8 @@ def from_json(kind: type[T], text: str, version: int, file: str) -> T:
     return made
 
 
-def _typed(value: Any, hint: Any, key: str) -> Any:
-    """``value``, as JSON gives it, as the type ``hint``. Raises InputError."""
+def typed(value: Any, hint: Any, key: str) -> Any:
+    """``value``, as JSON gives it, as the type ``hint``. Raises InputError naming ``key``."""
     if hint is float:
         return _finite(value, key)
     if hint is Any:
@@ -51,19 +51,19 @@ def _typed(value: Any, hint: Any, key: str) -> Any:
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         (other,) = (one for one in inner if one is not NoneType)
-        return None if value is None else _typed(value, other, key)
+        return None if value is None else typed(value, other, key)
     if is_dataclass(hint):
         return _made(_expect(value, dict, key), hint, key)
     if origin is dict:
         table = _expect(value, dict, key)
-        return {printable(k, key): _typed(v, inner[1], _under(key, k)) for k, v in table.items()}
+        return {printable(k, key): typed(v, inner[1], _under(key, k)) for k, v in table.items()}
     if origin is tuple:
         items = _expect(value, list, key)
         if inner[-1] is ...:
             inner = (inner[0],) * len(items)
         if len(items) != len(inner):
             raise InputError(f"must have {len(inner)} values", column=key, value=items)
-        return tuple(_typed(item, one, key) for item, one in zip(items, inner, strict=True))
+        return tuple(typed(item, one, key) for item, one in zip(items, inner, strict=True))
     return _expect(value, hint, key)
 
 
@@ -87,7 +87,7 @@ def _made(table: dict[str, Any], kind: Any, key: str) -> Any:
     for name in required:
         if name not in table:
             raise InputError("this key is required", column=_under(key, name))
-    return kind(**{n: _typed(value, types[n], _under(key, n)) for n, value in table.items()})
+    return kind(**{n: typed(value, types[n], _under(key, n)) for n, value in table.items()})
 
 
 @cache
