@@ -76,7 +76,7 @@ HOOKS = [name for name, spec in vars(hookspecs).items() if hasattr(spec, "blendl
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_and_option_has_its_place(name):
+def test_every_command_and_option_has_its_place(name: str) -> None:
     text = sections(page("docs/commands.md"))[f"blendlaw {name}"]
     options = {
         option
@@ -88,12 +88,12 @@ def test_every_command_and_option_has_its_place(name):
     assert f"blendlaw {name}" in text
 
 
-def test_every_name_of_the_package_has_its_place():
+def test_every_name_of_the_package_has_its_place() -> None:
     assert keys(sections(page("docs/commands.md"))["From Python"]) == set(blendlaw.__all__)
 
 
 @pytest.mark.parametrize("name", HOOKS)
-def test_every_hook_has_its_signature_and_an_example(name):
+def test_every_hook_has_its_signature_and_an_example(name: str) -> None:
     text = sections(page("docs/hooks.md"))[name]
     arguments = signature(getattr(hookspecs, name)).parameters
     assert f"`{name}({', '.join(arguments)})`" in text
@@ -102,14 +102,14 @@ def test_every_hook_has_its_signature_and_an_example(name):
 
 
 @pytest.mark.parametrize("name", plugins.laws())
-def test_every_law_has_its_parameters(name):
+def test_every_law_has_its_parameters(name: str) -> None:
     text = sections(page("docs/laws.md"))[name]
     parameters = plugins.laws()[name].parameters(["Go", "Rust"], 0)
     assert keys(text) == {re.sub(r"\.(Go|Rust)", ".<language>", p.name) for p in parameters}
 
 
 @pytest.mark.parametrize("name", plugins.blend_formats())
-def test_every_blend_format_has_its_place(name):
+def test_every_blend_format_has_its_place(name: str) -> None:
     assert name in sections(page("docs/files.md"))
 
 
@@ -121,7 +121,7 @@ def below(prefix: str, names: Iterable[str]) -> set[str]:
     return {f"{prefix}.{name}" for name in names}
 
 
-def test_every_key_of_every_file_has_its_place(tmp_path):
+def test_every_key_of_every_file_has_its_place(tmp_path: Path) -> None:
     text = sections(page("docs/files.md"))
     assert keys(text["Observations"]) == {
         *observations.REQUIRED,
@@ -168,7 +168,7 @@ def test_every_key_of_every_file_has_its_place(tmp_path):
     assert keys(text["blendlaw check --json"]) == of(Lint) | below("rows[]", of(StageLanguage))
 
 
-def test_every_module_is_in_the_plan_of_the_house():
+def test_every_module_is_in_the_plan_of_the_house() -> None:
     listed = page("docs/design.md")
     for path in sorted(PACKAGE.rglob("*.py")):
         if path.name != "__init__.py":
@@ -268,7 +268,7 @@ def write_logs(folder: Path) -> None:
 
 
 @pytest.fixture
-def fresh_plugins():
+def fresh_plugins() -> Iterator[None]:
     """What a page registers is gone after it."""
     caches = (plugins.plugin_manager, plugins.laws, plugins.blend_formats)
     for cache in caches:
@@ -280,7 +280,9 @@ def fresh_plugins():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUN)
-def test_what_a_page_shows_is_what_happens(name, tmp_path, monkeypatch, fresh_plugins):
+def test_what_a_page_shows_is_what_happens(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_plugins: None
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     if "logs/" in page(name):
@@ -311,7 +313,7 @@ def test_what_a_page_shows_is_what_happens(name, tmp_path, monkeypatch, fresh_pl
             del sys.modules[module]
 
 
-def test_what_is_printed_is_compared():
+def test_what_is_printed_is_compared() -> None:
     check_printed("a 1.5  b\n…\nlast [2, …]\n", "a   1.52 b\nx\ny\nlast [2, 3]\n", "here")
     for wrong in ("a 2.5 b\nlast [2, ]", "a 1.5 c\nlast [2, ]", "a 1.5 b\n"):
         with pytest.raises(AssertionError):
@@ -327,7 +329,7 @@ def anchors(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_links_lead_somewhere(path):
+def test_links_lead_somewhere(path: Path) -> None:
     text = re.sub(r"`[^`\n]*`", "", FENCE.sub("", path.read_text(encoding="utf-8")))
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"\w+:", link):
