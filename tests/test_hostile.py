@@ -26,7 +26,7 @@ from blendlaw.fitting import fit
 from blendlaw.observations import Observation, read_observations
 from blendlaw.pair_runs import PairLoss, read_pairs_table
 from blendlaw.plan import read_plan
-from blendlaw.synergy import Synergy, synergy
+from blendlaw.synergy import Synergy, measure_synergy
 from blendlaw.weights import read_weights
 from blendlaw.where import parse, select
 
@@ -75,7 +75,7 @@ def good() -> dict[str, bytes]:
         "weights.json": '{"Go": 0.25, "C": 0.75}',
         "fit.json": fitted.to_json(),
         "allocation.json": caps.to_json(),
-        "synergy.json": synergy(pairs).to_json(),
+        "synergy.json": measure_synergy(pairs).to_json(),
         "blend.json": '{"train": [0.3, "a", "0.7", "b"], "valid": "c d", "test": null}',
         "blend.txt": "0.3 a 0.7 b\n",
     }

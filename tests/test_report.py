@@ -32,7 +32,7 @@ from blendlaw.observations import Observation, write_observations
 from blendlaw.pair_runs import PairLoss
 from blendlaw.report import drawing, evidence, figures, panels
 from blendlaw.report.page import render
-from blendlaw.synergy import Synergy, synergy
+from blendlaw.synergy import Synergy, measure_synergy
 
 HOSTILE = (
     "<script>window.hacked=1</script>",
@@ -73,7 +73,7 @@ def single(languages: tuple[str, ...]) -> list[Observation]:
 
 
 def gains(languages: tuple[str, ...]) -> Synergy:
-    return synergy(
+    return measure_synergy(
         [
             PairLoss(t, a, 0.7 * (1 if t == a else 0.97 + 0.02 * j))
             for t in languages

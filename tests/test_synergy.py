@@ -15,7 +15,7 @@ from blendlaw.fitting import Fit, fit
 from blendlaw.laws.effective import REPETITION
 from blendlaw.observations import Observation
 from blendlaw.pair_runs import PairLoss, read_pairs_table
-from blendlaw.synergy import ELASTICITY, Synergy, synergy
+from blendlaw.synergy import ELASTICITY, Synergy, measure_synergy
 
 BILLION = 1e9
 TRUE = {"E": 0.4, "A": 0.2, "alpha": 0.4, "B": 1.5, "beta": 0.4}
@@ -58,7 +58,7 @@ def known_curve() -> Fit:
 
 
 def test_all_42_gains_are_as_printed() -> None:
-    found = synergy(read_pairs_table(code7("synergy"))).gain_percent
+    found = measure_synergy(read_pairs_table(code7("synergy"))).gain_percent
     with open(code7("synergy"), newline="") as file:
         printed = [row for row in csv.DictReader(file) if row["gain_percent_as_printed"]]
     assert len(printed) == sum(map(len, found.values())) == 42
@@ -70,7 +70,7 @@ def test_all_42_gains_are_as_printed() -> None:
 
 
 def test_help_need_not_be_mutual() -> None:
-    found = synergy(read_pairs_table(code7("synergy")))
+    found = measure_synergy(read_pairs_table(code7("synergy")))
     gains, transfer = found.gain_percent, found.transfer
     assert abs(gains["Java"]["Python"] - gains["Python"]["Java"]) > 4
     for target, row in transfer.items():
@@ -83,14 +83,14 @@ def test_help_need_not_be_mutual() -> None:
 
 
 def test_the_transfer_is_the_tangents_by_hand() -> None:
-    found = synergy([PairLoss("Go", "Go", 1.0), PairLoss("Go", "Rust", 1.004)])
+    found = measure_synergy([PairLoss("Go", "Go", 1.0), PairLoss("Go", "Rust", 1.004)])
     rho = (1 - np.exp(-REPETITION)) / REPETITION
     assert found.gain_percent["Go"]["Rust"] == pytest.approx(-0.4)
     assert found.transfer["Go"]["Rust"] == pytest.approx(rho - 0.004 / ELASTICITY * (1 + rho))
     assert found.neutral["Go"] == pytest.approx(rho)
     assert found.divisor["Go"] == 1.0
     assert found.gain_interval == {}
-    big = synergy([PairLoss("Go", "Go", 1.0), PairLoss("Go", "Rust", 0.9)])
+    big = measure_synergy([PairLoss("Go", "Go", 1.0), PairLoss("Go", "Rust", 0.9)])
     assert big.transfer["Go"]["Rust"] == 1.0
     assert big.neutral["Go"] == pytest.approx(rho / big.divisor["Go"])
 
@@ -116,7 +116,7 @@ def test_observations_say_what_the_table_says() -> None:
                 unique_tokens=unique,
             )
         )
-    by_table, by_runs = synergy(table), synergy(seen)
+    by_table, by_runs = measure_synergy(table), measure_synergy(seen)
     for target, row in by_table.gain_percent.items():
         assert by_runs.gain_percent[target] == pytest.approx(row)
         assert by_runs.transfer[target] == pytest.approx(by_table.transfer[target])
@@ -126,7 +126,7 @@ def test_observations_say_what_the_table_says() -> None:
 def test_known_transfer_is_found_from_below() -> None:
     """The tangent never exceeds the exact solution, and is near it where gains are small."""
     tau = {"Java": 1.0, "Rust": 0.9, "C": 0.5, "Perl": 0.0, "SQL": -0.1}
-    found = synergy(pair_runs(tau), fit=known_curve(), params=PARAMS)
+    found = measure_synergy(pair_runs(tau), fit=known_curve(), params=PARAMS)
     divisor = found.divisor["Go"]
     for other, transfer in tau.items():
         tangent = divisor * found.transfer["Go"][other]
@@ -138,13 +138,15 @@ def test_known_transfer_is_found_from_below() -> None:
 
 def test_the_tangent_is_below_the_exact_solution_of_the_ratio() -> None:
     runs = pair_runs({"Java": 0.8})
-    (elasticity,) = synergy(runs, fit=known_curve(), params=PARAMS).assumed["elasticity"].values()
+    (elasticity,) = (
+        measure_synergy(runs, fit=known_curve(), params=PARAMS).assumed["elasticity"].values()
+    )
     step = 1e-4
     slope = -np.log(curve(2 * TOKENS * np.exp(step)) / curve(2 * TOKENS * np.exp(-step)))
     assert elasticity == pytest.approx(slope / (2 * step), rel=1e-3)
     ratio = runs[1].loss / runs[0].loss
     exact = brentq(lambda t: curve(TOKENS * (1 + t)) / curve(REPEATED) - ratio, 0, 2)
-    assert synergy(runs, fit=known_curve(), params=PARAMS).transfer["Go"]["Java"] <= exact
+    assert measure_synergy(runs, fit=known_curve(), params=PARAMS).transfer["Go"]["Java"] <= exact
 
 
 def test_baselines_of_other_sizes_are_not_mixed_in() -> None:
@@ -154,13 +156,13 @@ def test_baselines_of_other_sizes_are_not_mixed_in() -> None:
         for n in (1e8, PARAMS)
         for d in (2e9, 16e9, 32e9)
     ]
-    assert synergy(others + pairs).gain_percent == synergy(pairs).gain_percent
+    assert measure_synergy(others + pairs).gain_percent == measure_synergy(pairs).gain_percent
     bigger = replace(pairs[1], params=2 * PARAMS, loss=0.9 * pairs[1].loss)
     with pytest.raises(InputError, match=r"Go differ in params"):
-        synergy([*pairs, bigger])
+        measure_synergy([*pairs, bigger])
     uneven = replace(pairs[1], tokens_by_language={"Go": 32e9, "Java": 96e9})
     with pytest.raises(InputError, match="shares"):
-        synergy([*pairs, uneven])
+        measure_synergy([*pairs, uneven])
 
 
 def test_runs_of_three_languages_or_of_others_alone_are_left_out() -> None:
@@ -171,7 +173,7 @@ def test_runs_of_three_languages_or_of_others_alone_are_left_out() -> None:
         Observation("Go", PARAMS, TOKENS, 9.9, tokens_by_language=without),
     ]
     pairs = pair_runs({"Java": 0.9})
-    assert synergy(pairs + extra) == synergy(pairs)
+    assert measure_synergy(pairs + extra) == measure_synergy(pairs)
 
 
 # Repeated runs
@@ -186,7 +188,7 @@ def test_intervals_of_repeated_runs_cover() -> None:
             for copy in range(3)
             for run in pair_runs({"Java": 0.9}, noise=0.005, seed=1000 * study + copy)
         ]
-        low, high = synergy(seen).gain_interval["Go"]["Java"]
+        low, high = measure_synergy(seen).gain_interval["Go"]["Java"]
         covered += low <= truth <= high
     assert 0.85 <= covered / 300 <= 0.95
 
@@ -197,7 +199,7 @@ def test_the_interval_is_as_wide_as_its_runs_scatter() -> None:
         for copy in range(200)
         for run in pair_runs({"Java": 0.9}, noise=0.005, seed=copy)
     ]
-    found = synergy(seen)
+    found = measure_synergy(seen)
     low, high = found.gain_interval["Go"]["Java"]
     assert low < found.gain_percent["Go"]["Java"] < high
     assert (high - low) / 2 == pytest.approx(100 * 1.645 * 0.005 * (2 / 200) ** 0.5, rel=0.1)
@@ -211,22 +213,24 @@ def test_the_interval_is_as_wide_as_its_runs_scatter() -> None:
 def test_what_cannot_be_compared_is_refused() -> None:
     pairs = pair_runs({"Java": 0.9})
     with pytest.raises(InputError, match="no pair runs"):
-        synergy([])
+        measure_synergy([])
     with pytest.raises(InputError, match="Rust has no baseline"):
-        synergy([PairLoss("Go", "Go", 1.0), PairLoss("Rust", "Go", 1.0)])
+        measure_synergy([PairLoss("Go", "Go", 1.0), PairLoss("Rust", "Go", 1.0)])
     with pytest.raises(InputError, match="Go has no baseline"):
-        synergy(pairs[1:])
+        measure_synergy(pairs[1:])
     with pytest.raises(InputError, match="no run saw its language and one other"):
-        synergy(pairs[:1])
+        measure_synergy(pairs[:1])
     with pytest.raises(InputError, match="params of the pair runs"):
-        synergy(pairs, fit=known_curve())
+        measure_synergy(pairs, fit=known_curve())
     with pytest.raises(InputError, match="not a table"):
-        synergy([PairLoss("Go", "Go", 1.0)], fit=known_curve(), params=PARAMS)
+        measure_synergy([PairLoss("Go", "Go", 1.0)], fit=known_curve(), params=PARAMS)
 
 
 def test_a_synergy_reads_back_as_it_was_written() -> None:
-    once = synergy(read_pairs_table(code7("synergy")))
-    again = synergy([replace(r, seed=s) for s in (1, 2) for r in pair_runs({"Java": 0.9}, 0.01, s)])
+    once = measure_synergy(read_pairs_table(code7("synergy")))
+    again = measure_synergy(
+        [replace(r, seed=s) for s in (1, 2) for r in pair_runs({"Java": 0.9}, 0.01, s)]
+    )
     for found in (once, again):
         assert Synergy.from_json(found.to_json()) == found
     assert "Java +" in str(again) or "Java -" in str(again)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from blendlaw.observations import Observation, read_observations
     from blendlaw.plan import Plan, read_plan
     from blendlaw.plugins import plugin_manager
-    from blendlaw.synergy import Synergy, synergy
+    from blendlaw.synergy import Synergy, measure_synergy
 
 __version__ = "0.1.0"
 
@@ -36,7 +36,7 @@ _HOME = {
     "read_plan": "plan",
     "plugin_manager": "plugins",
     "Synergy": "synergy",
-    "synergy": "synergy",
+    "measure_synergy": "synergy",
 }
 __all__ = [
     "Allocation",
@@ -49,11 +49,11 @@ __all__ = [
     "allocate",
     "fit",
     "hookimpl",
+    "measure_synergy",
     "plugin_manager",
     "read_blend",
     "read_observations",
     "read_plan",
-    "synergy",
 ]
 
 

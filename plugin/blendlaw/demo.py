@@ -20,7 +20,7 @@ from blendlaw.plan import Plan, read_plan
 from blendlaw.plugins import blend_formats
 from blendlaw.policies import within_limits
 from blendlaw.rows import read_rows
-from blendlaw.synergy import Synergy, synergy
+from blendlaw.synergy import Synergy, measure_synergy
 from blendlaw.where import parse
 
 HOLDOUT = "tokens>=6.4e10"
@@ -59,7 +59,7 @@ def run(folder: Path, bootstrap: int, progress: Callable[[int, int], None] | Non
         judged["chinchilla"] = fit(observations, "chinchilla", holdout=held)
     fitted = fit(observations, chosen.law, bootstrap=bootstrap, progress=progress)
     fitted = replace(fitted, selection=chosen.selection)
-    pairs = synergy(read_pairs_table(code7("synergy")))
+    pairs = measure_synergy(read_pairs_table(code7("synergy")))
     helped = replace(fitted, **pairs.worth())
     size, tokens = plan.run.params, plan.run.tokens
     guided = {PAPER: paper_weights()}

@@ -107,7 +107,7 @@ class Synergy:
         return found
 
 
-def synergy(
+def measure_synergy(
     runs: Sequence[PairLoss] | Sequence[Observation],
     *,
     fit: Fit | None = None,

@@ -29,7 +29,7 @@ def command(
     from blendlaw.fitted import Fit
     from blendlaw.observations import read_observations
     from blendlaw.pair_runs import is_pairs_table, read_pairs_table
-    from blendlaw.synergy import synergy
+    from blendlaw.synergy import measure_synergy
 
     curves = None if fit is None else load(fit, Fit.from_json)
     runs = (
@@ -37,7 +37,7 @@ def command(
         if is_pairs_table(observations)
         else read_observations(observations)
     )
-    found = synergy(runs, fit=curves, params=params)
+    found = measure_synergy(runs, fit=curves, params=params)
     show(describe(found), found.to_json(), output, as_json)
 
 
