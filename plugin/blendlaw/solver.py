@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from blendlaw.laws.base import Array, Law, Prior, Runs
 from blendlaw.threads import single_threaded
 
+LEAST = 1e-13  # damping, which keeps a Hessian regular in directions that no run tells of
 LONGEST = 2.0  # of a step in any coordinate, all of which are logarithms or exponents
 SAME = 1e-9  # minima this close, relatively, are one
 
@@ -128,7 +129,7 @@ def minimise(
     have converged to the lowest value that any has reached.
     """
     theta = np.clip(np.array(start, float), lower, upper)
-    count, size = theta.shape
+    count = len(theta)
     weights = np.broadcast_to(np.ones(len(runs)) if weight is None else weight, (count, len(runs)))
     damping = np.full(count, 1e-2)
     growth = np.full(count, 2.0)
@@ -137,15 +138,10 @@ def minimise(
     )
     converged = np.zeros(count, bool)
     alive = np.arange(count)
-    identity = np.eye(size)
     for _ in range(iterations):
         at, g, h = theta[alive], gradient[alive], hessian[alive]
         fixed = ((at <= lower) & (g > 0)) | ((at >= upper) & (g < 0))
-        d = np.maximum(scale[alive], 1e-12 * scale[alive].max(-1, keepdims=True) + 1e-300)
-        system = h + (damping[alive, None] * d)[..., None] * identity
-        free = ~fixed
-        system = np.where(free[:, :, None] & free[:, None, :], system, d[..., None] * identity)
-        step = np.linalg.solve(system, -np.where(free, g, 0.0)[..., None])[..., 0]
+        step = _step(h, np.where(fixed, 0.0, g), scale[alive], damping[alive], ~fixed)
         step = np.clip(at + np.clip(step, -LONGEST, LONGEST), lower, upper) - at
         predicted = -(g * step).sum(-1) - 0.5 * ((h @ step[..., None])[..., 0] * step).sum(-1)
         trial = at + step
@@ -166,7 +162,8 @@ def minimise(
             t_hessian[good],
             t_scale[good],
         )
-        damping[keep] *= np.maximum(1 / 10, 1 - (2 * np.minimum(ratio[good], 1.0) - 1) ** 3)
+        slower = np.maximum(1 / 10, 1 - (2 * np.minimum(ratio[good], 1.0) - 1) ** 3)
+        damping[keep] = np.maximum(damping[keep] * slower, LEAST)
         growth[keep] = 2.0
         bad = alive[~good]
         damping[bad] *= growth[bad]
@@ -181,3 +178,14 @@ def minimise(
             if lowest.sum() >= agree:
                 break
     return Solution(theta, best, converged & np.isfinite(best))
+
+
+def _step(
+    hessian: Array, gradient: Array, scale: Array, damping: Array, free: NDArray[np.bool_]
+) -> Array:
+    """The damped Newton step (b, p) of the parameters that are free, in units of their scale."""
+    size = np.sqrt(np.maximum(scale, 1e-12 * scale.max(-1, keepdims=True) + 1e-300))
+    identity = np.eye(size.shape[-1])
+    unit = hessian / size[:, :, None] / size[:, None, :] + damping[:, None, None] * identity
+    unit = np.where(free[:, :, None] & free[:, None, :], unit, identity)
+    return np.asarray(np.linalg.solve(unit, -(gradient / size)[..., None])[..., 0] / size)
