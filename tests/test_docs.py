@@ -6,8 +6,8 @@ Blocks of the pages in ``RUN`` are carried out in order, each page in a folder o
 - ``python``: run; a ``text`` block right after it is what it printed.
 - any language followed by a file name (``toml plan.toml``): written to that file.
 
-Printed text matches whatever its spacing, numbers within a tenth; ``…`` stands for any text, and
-on a line of its own for any lines.
+Printed text matches whatever its spacing, numbers within a tenth and 0.001 (the ends of intervals
+of what is hardly determined move); ``…`` stands for any text, on a line of its own for any lines.
 """
 
 from __future__ import annotations
@@ -248,7 +248,7 @@ def check_printed(shown: str, printed: str, where: str) -> None:
         meant, got = Decimal(old.replace("−", "-")), Decimal(new.replace("−", "-"))
         exponent = meant.as_tuple().exponent
         assert isinstance(exponent, int)
-        near = abs(meant) / 10 + 3 * Decimal(10) ** exponent
+        near = abs(meant) / 10 + max(Decimal("0.001"), 3 * Decimal(10) ** exponent)
         assert abs(meant - got) <= near, f"{where}: {old} is {new} now, in\n{printed}"
 
 
