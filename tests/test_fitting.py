@@ -11,7 +11,8 @@ import pytest
 
 from blendlaw.data import code7
 from blendlaw.errors import InputError
-from blendlaw.fitting import Fit, fit, resampled
+from blendlaw.estimate import resampled
+from blendlaw.fitting import Fit, fit
 from blendlaw.laws.effective import REPETITION
 from blendlaw.observations import Observation
 from blendlaw.plugins import laws

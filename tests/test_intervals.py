@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from blendlaw.fitting import INTERVAL, Options, bounds, fit, refit
+from blendlaw.estimate import Options, bounds, refit
+from blendlaw.fitting import INTERVAL, fit
 from blendlaw.laws.chinchilla import Chinchilla
 from blendlaw.laws.effective import Array
 from blendlaw.observations import Observation

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blendlaw.fitting import bounds
+from blendlaw.estimate import bounds
 from blendlaw.laws import Law, Runs, Setting
 from blendlaw.laws.effective import Array, effective, saturate
 from blendlaw.plugins import laws

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from blendlaw.fitting import bounds
+from blendlaw.estimate import bounds
 from blendlaw.laws import Runs
 from blendlaw.laws.chinchilla import Chinchilla
 from blendlaw.laws.effective import Array

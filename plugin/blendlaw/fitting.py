@@ -7,46 +7,25 @@ bootstrap refits go the same way from the optimum. What the data do not tell is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 
 import numpy as np
 
 from blendlaw import __version__
 from blendlaw.errors import InputError
+from blendlaw.estimate import Options, Progress, bounds, natural, refit, solve, solved_parameters
 from blendlaw.fitted import Candidate, HoldOut, LanguageFit, law_named
 from blendlaw.fitted import Fit as Fit
-from blendlaw.laws.base import REPETITION, Array, Law, Parameter
+from blendlaw.laws.base import REPETITION, Array, Law
 from blendlaw.observations import Observation
 from blendlaw.problems import Problem, Worth, languages_of, problems
-from blendlaw.solver import Objective, minimise, value
+from blendlaw.selection import choose
 
 INTERVAL = 0.90
 MANY = 5  # warnings of one kind, above which they are only counted
-STARTS = 8  # of a law's starting points, how many descend
-AGREE = 3  # so many starts at the same lowest minimum are enough: the rest are given up
 IDENTIFIED = 1e-8  # least eigenvalue of the normal equations, their diagonal scaled to one
-CHUNK = 50_000  # residuals that descend together: as many as a core's cache holds
 
 UNCONVERGED = "the optimiser stopped before it converged"
-
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to fit: ``loss`` huber or squares, in ``space`` log or linear, with Huber's ``delta``."""
-
-    loss: str = "huber"
-    space: str = "log"
-    delta: float = 1e-3
-
-    def objective(self) -> Objective:
-        for given, known in ((self.loss, ("huber", "squares")), (self.space, ("log", "linear"))):
-            if given not in known:
-                raise InputError(f"must be one of {', '.join(known)}", value=given)
-        if not self.delta > 0:
-            raise InputError("Huber's delta must be above 0", value=self.delta)
-        return Objective(np.inf if self.loss == "squares" else self.delta, self.space == "log")
 
 
 def fit(
@@ -88,8 +67,6 @@ def fit(
         raise InputError("there are no observations to fit")
     candidates: tuple[Candidate, ...] = ()
     if law == "auto":
-        from blendlaw.selection import choose
-
         law, candidates = choose(kept, options, Worth(transfer or {}, repetition, substitution))
     rules = law_named(law)
     known = transfer or {}
@@ -124,96 +101,6 @@ def fit(
             "seed": seed,
         },
     )
-
-
-def solve(law: Law, problem: Problem, options: Options) -> tuple[Array, float, bool]:
-    """The best parameters (p,), in the solver's coordinates, their objective, and convergence.
-
-    Raises InputError if the law cannot be fitted to the problem.
-    """
-    reason = law.unsuitable(problem.runs)
-    if reason is None and np.ptp(problem.measured) == 0 and len(problem.measured) > 1:
-        reason = f"all its losses are {problem.measured[0]:g}: there is nothing to fit"
-    if reason is not None:
-        raise InputError(f"law {law.name} cannot be fitted to {problem.name}: {reason}")
-    runs, measured, objective = problem.runs, problem.measured, options.objective()
-    lower, upper = bounds(_solved(law, problem))
-    starts = np.clip(law.starts(runs, measured), lower, upper)
-    weight = law.emphasis(runs)
-    worth = value(law, runs, measured, objective, starts, weight)
-    starts = starts[np.argsort(worth, kind="stable")[:STARTS]]
-    prior = law.prior(runs, measured)
-    found = minimise(
-        law, runs, measured, objective, starts, lower, upper, weight, prior, agree=AGREE
-    )
-    best = int(np.argmin(found.value))
-    return found.theta[best], float(found.value[best]), bool(found.converged[best])
-
-
-def bounds(parameters: Sequence[Parameter]) -> tuple[Array, Array]:
-    """The parameters' bounds in the solver's coordinates, (p,) and (p,)."""
-    pairs = [
-        (np.log(p.lower), np.log(p.upper)) if p.log else (p.lower, p.upper) for p in parameters
-    ]
-    return np.array([low for low, _ in pairs]), np.array([high for _, high in pairs])
-
-
-def natural(parameters: Sequence[Parameter], theta: Array) -> Array:
-    """``theta`` (..., p) with logarithms taken back."""
-    logs = np.array([parameter.log for parameter in parameters])
-    return np.where(logs, np.exp(np.where(logs, theta, 0.0)), theta)
-
-
-def resampled(problem: Problem, draws: int, seed: int) -> Array:
-    """How often each observation appears in each bootstrap draw, (draws, n).
-
-    Training runs are drawn with replacement, with all the losses that each measured.
-    """
-    groups, first = np.unique(problem.group, return_inverse=True)
-    generator = np.random.default_rng(seed)
-    counts = generator.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=draws)
-    return np.asarray(counts[:, first], float)
-
-
-def refit(
-    law: Law,
-    problem: Problem,
-    options: Options,
-    theta: Array,
-    draws: int,
-    seed: int,
-    progress: Progress | None = None,
-) -> Array:
-    """The parameters (draws, p) of bootstrap refits around ``theta`` (p,), the fit itself.
-
-    Huber's corner is moved out to the median residual, and what that alone does to the fit is
-    taken off again. With a corner far below the noise the refits hang on single observations, as a
-    resampled median does: 90% intervals then cover 95%, with the wider corner 90% (docs/laws.md).
-    The draws are spread by √(n/(n − p)), at most √2, for n runs: residuals are smaller than errors.
-    """
-    runs, measured = problem.runs, problem.measured
-    lower, upper = bounds(_solved(law, problem))
-    prior, emphasis = law.prior(runs, measured), law.emphasis(runs)
-    objective = options.objective()
-    residual = np.abs(objective.residual(law.loss(theta, runs), measured))
-    smooth = replace(objective, delta=max(objective.delta, float(np.median(residual))))
-
-    def refitted(start: Array, weight: Array) -> Array:
-        starts = np.tile(start, (len(weight), 1))
-        return minimise(law, runs, measured, smooth, starts, lower, upper, weight, prior).theta
-
-    centre = refitted(theta, emphasis[None])[0]
-    weight = resampled(problem, draws, seed) * emphasis
-    count = len(np.unique(problem.group))
-    spread = np.sqrt(count / max(count - len(theta), count / 2))
-    size = max(1, CHUNK // len(measured))
-    done = [np.empty((0, len(theta)))]
-    for begin in range(0, draws, size):
-        found = refitted(centre, weight[begin : begin + size])
-        done.append(np.clip(theta + spread * (found - centre), lower, upper))
-        if progress is not None:
-            progress(min(begin + size, draws), draws)
-    return np.concatenate(done)
 
 
 def _fit_problem(
@@ -268,7 +155,7 @@ def _interval(names: Sequence[str], draws: Array) -> dict[str, tuple[float, floa
 
 def _warnings(law: Law, problem: Problem, theta: Array) -> tuple[str, ...]:
     """Parameters at a bound, and those that the observations do not determine."""
-    parameters = _solved(law, problem)
+    parameters = solved_parameters(law, problem)
     lower, upper = bounds(parameters)
     held = [
         f"{p.name} is at its {'lower' if at <= low else 'upper'} bound "
@@ -291,11 +178,6 @@ def _warnings(law: Law, problem: Problem, theta: Array) -> tuple[str, ...]:
         names_ = sorted(loose) if len(loose) <= MANY else [f"{len(loose)} parameters"]
         warnings.append(f"not determined by these observations: {', '.join(names_)}")
     return tuple(warnings)
-
-
-def _solved(law: Law, problem: Problem) -> Sequence[Parameter]:
-    """The parameters that are solved for: a language's, or those of all."""
-    return law.solved_parameters(problem.runs.languages, int(problem.runs.target[0]))
 
 
 def _message(languages: Mapping[str, LanguageFit]) -> str:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blendlaw.errors import InputError
+from blendlaw.estimate import Options, solve
 from blendlaw.fitted import Candidate
 from blendlaw.laws.base import Law
 from blendlaw.observations import Observation
 from blendlaw.plugins import laws
 from blendlaw.problems import Problem, Worth, problems
-
-if TYPE_CHECKING:
-    from blendlaw.fitting import Options
 
 FOLDS = 2  # how many of the largest scales are held out, in turn
 SHARE = 0.1  # of the runs, which a held-out scale has at least
@@ -76,8 +73,6 @@ def _errors(
     law: Law, asked: Sequence[Problem], scale: str, options: Options
 ) -> NDArray[np.float64] | str:
     """Mean relative error of every language and fold, or why the law cannot be judged."""
-    from blendlaw.fitting import solve
-
     found = []
     for problem in asked:
         for fitted, predicted in _folds(problem, scale):

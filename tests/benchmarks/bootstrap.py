@@ -15,7 +15,8 @@ import numpy as np
 from measure import Array, arguments, cpu, in_ones, observations, points, report
 from scipy.optimize import minimize
 
-from blendlaw.fitting import CHUNK, INTERVAL, Options, bounds, natural, refit, resampled, solve
+from blendlaw.estimate import CHUNK, Options, bounds, natural, refit, resampled, solve
+from blendlaw.fitting import INTERVAL
 from blendlaw.plugins import laws
 from blendlaw.problems import Worth, problems
 from blendlaw.solver import minimise
@@ -76,7 +77,7 @@ def main() -> None:
     report(
         f"{given.draws} bootstrap refits of a Chinchilla law to {given.points} points",
         {
-            "blendlaw.fitting.refit, CPU s": whole,
+            "blendlaw.estimate.refit, CPU s": whole,
             "blendlaw's solver on what scipy is given, CPU s": mine,
             f"scipy BFGS, CPU s, extrapolated from {len(others)}": scipys,
             "times faster": scipys / mine,

@@ -19,7 +19,7 @@ import numpy as np
 from measure import Array, arguments, cpu, in_ones, in_turn, observations, points, report
 
 import blendlaw
-from blendlaw.fitting import Options, solve
+from blendlaw.estimate import Options, solve
 from blendlaw.plugins import laws
 from blendlaw.problems import Worth, problems
 
