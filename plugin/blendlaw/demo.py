@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
 
@@ -43,7 +44,8 @@ class Tour:
 
 def run(folder: Path, bootstrap: int, progress: Callable[[int, int], None] | None = None) -> Tour:
     """Fit, allocate and write ``fit.json``, ``synergy.json``, ``allocation.json``, ``blend.json``,
-    ``plan.toml`` and ``report.html`` into ``folder``, which is made if need be."""
+    ``plan.toml`` and, where the extra ``report`` is installed, ``report.html`` into ``folder``,
+    which is made if need be."""
     from blendlaw.report.page import render
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,15 +73,21 @@ def run(folder: Path, bootstrap: int, progress: Callable[[int, int], None] | Non
     write_atomically(folder / "synergy.json", pairs.to_json())
     write_atomically(folder / "allocation.json", allocation.to_json())
     write_blend(made, folder / "blend.json", blend_formats()["per-split-json"])
-    page = render(
-        observations=observations,
-        fit=helped,
-        synergy=pairs,
-        allocation=allocation,
-        weights={"without transfer": alone.weights, **guided},
-    )
-    write_atomically(folder / "report.html", page)
+    if can_report():
+        page = render(
+            observations=observations,
+            fit=helped,
+            synergy=pairs,
+            allocation=allocation,
+            weights={"without transfer": alone.weights, **guided},
+        )
+        write_atomically(folder / "report.html", page)
     return Tour(observations, judged, fitted, pairs, alone, allocation, plan)
+
+
+def can_report() -> bool:
+    """Whether the extra that draws the report is installed."""
+    return all(find_spec(package) is not None for package in ("matplotlib", "jinja2"))
 
 
 def paper_weights() -> dict[str, float]:

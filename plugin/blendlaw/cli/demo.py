@@ -28,6 +28,8 @@ def command(output: str, bootstrap: int) -> None:
 
 def summary(tour: Tour, output: str) -> str:
     """What was found, on one screen."""
+    from blendlaw.demo import can_report
+
     errors = [
         f"{law} {100 * sum(h) / len(h):.2f}%"
         for law, judged in tour.judged.items()
@@ -57,6 +59,7 @@ def summary(tour: Tour, output: str) -> str:
         ]
         for target, row in tour.transfer.gain_percent.items()
     ]
+    report = "report.html, " if can_report() else "no report (pip install 'blendlaw[report]'), "
     size, tokens = tour.plan.run.params, tour.plan.run.tokens
     return "\n".join(
         [
@@ -74,7 +77,7 @@ def summary(tour: Tour, output: str) -> str:
             losses("with transfer", tour.allocation),
             *(f"! {warning}" for warning in tour.allocation.warnings),
             "",
-            f"wrote {output}/: blend.json (for --per-split-data-args-path), report.html, fit.json, "
+            f"wrote {output}/: blend.json (for --per-split-data-args-path), {report}fit.json, "
             "synergy.json, allocation.json, plan.toml",
         ]
     )
