@@ -291,6 +291,10 @@ CASES: list[Case] = [
         1,
         ["bad.csv:4", "line 3"],
     ),
+    ("pairs from a pipe", {}, "synergy -", 1, ["-: must be a file"]),
+    ("more parameters than any", {}, "predict fit.json --params 1e99 --tokens 1e9", 1, ["1e+99"]),
+    ("less than a token", {}, "predict fit.json --params 1e9 --tokens 0.5", 1, ["tokens", "0.5"]),
+    ("no unique tokens", {}, f"{ALLOCATE} --unique-tokens Go=0", 1, ["unique_tokens.Go", "0"]),
     ("fewer refits than none", {}, "fit obs.csv --bootstrap -1", 1, ["bootstrap", "-1"]),
     ("a negative seed", {}, "fit obs.csv --bootstrap 1 --seed -1", 1, ["seed", "-1"]),
     ("no delta", {}, "fit obs.csv --delta 0", 1, ["delta", "0"]),
@@ -429,6 +433,16 @@ def test_as_a_process(
     assert result.stderr.startswith("blendlaw: ")
     assert result.stderr.count("\n") == 1
     assert says in result.stderr
+
+
+def test_a_closed_stdin(folder: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -m blendlaw fit - <&-', sys.executable],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "blendlaw: <stdin>: standard input is closed\n"
 
 
 def test_a_full_disk_behind_stdout_and_a_closed_pipe(folder: Path) -> None:

@@ -16,6 +16,7 @@ from blendlaw.plugins import laws
 from blendlaw.problems import BILLION, matrix
 
 VERSION = 1
+MOST = 1e30  # parameters or tokens; powers of more than these need not be finite
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,13 @@ class Fit:
         """
         self._refuse_unknown([*unique_tokens, *(consumed or {})])
         for name, count in (("params", params), ("tokens", tokens)):
-            if not (np.isfinite(count) and count > 0):
+            if not 0 < count < np.inf:
                 raise InputError("must be above 0", column=name, value=count)
+            if not 1 <= count <= MOST:
+                raise InputError(f"is a count, from 1 to {MOST:g}", column=name, value=count)
+        for name, count in unique_tokens.items():
+            if not count > 0:
+                raise InputError("must be above 0", column=f"unique_tokens.{name}", value=count)
         size = len(self.sources)
         unique = [unique_tokens.get(source, np.inf) / BILLION for source in self.sources]
         seen = [(consumed or {}).get(source, 0.0) / BILLION for source in self.sources]

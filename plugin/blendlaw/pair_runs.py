@@ -72,7 +72,12 @@ def read_pairs_table(path: str | Path) -> list[PairLoss]:
 
 
 def is_pairs_table(path: str | Path) -> bool:
-    """Whether a file is the pair table rather than observations: it has an ``auxiliary`` column."""
+    """Whether a file is the pair table rather than observations: it has an ``auxiliary`` column.
+
+    Raises InputError for stdin and pipes, which could not be read again afterwards.
+    """
+    if str(path) == "-" or Path(path).is_fifo():
+        raise InputError("must be a file, which can be read twice", file=path)
     columns: list[str] = []
     next(read_rows(path, columns.extend), None)
     return "auxiliary" in columns

@@ -12,7 +12,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -52,7 +52,7 @@ def read_rows(
     Raises InputError (file, line, column, value), OSError. No row is held beyond 1 MiB.
     """
     label = "<stdin>" if str(path) == "-" else str(path)
-    with nullcontext(sys.stdin.buffer) if str(path) == "-" else open(path, "rb") as stream:
+    with opened(path) as stream:
         lines = _Lines(stream)
 
         def skip(error: InputError, line: int) -> None:
@@ -72,6 +72,15 @@ def read_rows(
         else:
             rows = _csv_rows(lines, check_header, skip, label)
         yield from rows
+
+
+def opened(path: str | Path) -> AbstractContextManager[BinaryIO]:
+    """The file, or stdin for ``-``. Raises OSError, InputError where stdin is closed."""
+    if str(path) != "-":
+        return open(path, "rb")
+    if sys.stdin is None:
+        raise InputError("standard input is closed", file="<stdin>")
+    return nullcontext(sys.stdin.buffer)
 
 
 class _Lines:

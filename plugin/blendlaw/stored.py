@@ -23,22 +23,23 @@ def from_json(kind: type[T], text: str, version: int, file: str) -> T:
     JSON, another ``version``, a key that is missing or unknown, a value of another type, a number
     that is not finite, a name with control characters.
     """
+    what = f"{'an' if file[0] in 'aeiou' else 'a'} {file}"
     try:
         data = json.loads(text)
     except RecursionError:
-        raise InputError(f"not a {file}: JSON nested too deeply") from None
+        raise InputError(f"not {what}: JSON nested too deeply") from None
     except ValueError as error:  # malformed, or an integer of more digits than Python takes
-        raise InputError(f"not a {file}: {error}") from None
+        raise InputError(f"not {what}: {error}") from None
     if not isinstance(data, dict) or "version" not in data:
-        raise InputError(f"not a {file}: it has no version")
+        raise InputError(f"not {what}: it has no version")
     if (given := data.pop("version")) != version:
         raise InputError(f"this blendlaw reads {file} of version {version}", value=given)
     try:
         made: T = typed(data, kind, "")
     except InputError as error:
-        raise replace(error, problem=f"not a {file}: {error.problem}") from None
+        raise replace(error, problem=f"not {what}: {error.problem}") from None
     except (ValueError, ArithmeticError) as error:
-        raise InputError(f"not a {file}: {error}") from None
+        raise InputError(f"not {what}: {error}") from None
     return made
 
 

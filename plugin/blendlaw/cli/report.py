@@ -11,6 +11,7 @@ import click
 
 from blendlaw.cli.common import emit, load, output_option
 from blendlaw.errors import InputError
+from blendlaw.rows import JSONL_SUFFIXES
 
 # What a folder is searched for.
 FILES = (
@@ -89,6 +90,8 @@ def kind(path: str) -> str:
     Raises InputError for JSON that is none of these; what is not JSON passes for observations,
     whose reader says what is wrong with it.
     """
+    if Path(path).suffix.lower() in (".csv", *JSONL_SUFFIXES):
+        return "observations"
     data = load(path, _json)
     if not isinstance(data, dict) or {"language", "loss"} <= data.keys():
         return "observations"
