@@ -12,6 +12,7 @@ import numpy as np
 from blendlaw import stored
 from blendlaw.errors import InputError
 from blendlaw.laws.base import REPETITION, Array, Law, Setting
+from blendlaw.nearest import nearest
 from blendlaw.plugins import laws
 from blendlaw.problems import BILLION, matrix
 
@@ -238,5 +239,6 @@ class Fit:
 def law_named(name: str) -> Law:
     """The registered law of this name. Raises InputError, naming those there are."""
     if name not in laws():
-        raise InputError(f"no law named {name!r}; there are auto, {', '.join(laws())}")
+        hint = nearest(name, laws()) or f"; there are auto, {', '.join(laws())}"
+        raise InputError(f"no law named {name!r}{hint}")
     return laws()[name]

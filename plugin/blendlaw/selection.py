@@ -92,7 +92,7 @@ def _errors(
 def _scale(asked: Sequence[Problem]) -> tuple[str, str]:
     """What grows from run to run: tokens, else parameters, else nothing."""
     for name, title in (("tokens", "token budgets"), ("params", "model sizes")):
-        if min(len(_levels(getattr(problem.runs, name))) for problem in asked) > FOLDS:
+        if all(_folds(problem, name) for problem in asked):
             return name, f"held-out largest {title}"
     return "", "held-out runs"
 

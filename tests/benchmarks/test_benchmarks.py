@@ -49,3 +49,9 @@ def test_allocations_are_optimal_and_no_worse_than_slsqp(languages: str) -> None
     found = figures("allocation", "--languages", languages, "--fits", "1")
     assert found[f"{languages} languages: blendlaw, residual"] < 1e-12
     assert found[f"{languages} languages: excess of blendlaw's sum of losses"] < 1e-9
+
+
+def test_mixing_predicts_mixtures_that_it_did_not_see() -> None:
+    found = figures("mixing", "--runs", "128")
+    assert found["mixing, mean rank correlation"] > 0.99
+    assert found["mixing, mean rank correlation"] > found["exponential, mean rank correlation"]
