@@ -130,7 +130,7 @@ def blends(draw: st.DrawFn) -> Blend:
     prefixes = draw(
         st.lists(
             st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1).map(
-                lambda t: f"x{t}"
+                lambda t: f"x{t}_"  # no number, and no ending that is refused
             ),
             min_size=n,
             max_size=n,

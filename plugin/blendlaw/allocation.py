@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
@@ -30,8 +30,8 @@ class Gain:
 
     mean: float
     interval: tuple[float, float] | None
-    percent: float
-    verdict: str
+    percent: float | None = None
+    verdict: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ class Allocation:
     tokens_by_language: dict[str, float]
     epochs: dict[str, float | None]
     marginal: dict[str, float | None]
-    marginal_uniform: dict[str, float | None]
     kkt_residual: float
     interval: Spans | None
-    compared: dict[str, dict[str, float] | None]
     predicted: dict[str, dict[str, float | None] | None]
-    predicted_interval: dict[str, Spans | None] | None
     gain: dict[str, Gain | None]
     binding: tuple[dict[str, str], ...]
+    marginal_uniform: dict[str, float | None] = field(default_factory=dict)
+    compared: dict[str, dict[str, float] | None] = field(default_factory=dict)
+    predicted_interval: dict[str, Spans | None] | None = None
     warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
