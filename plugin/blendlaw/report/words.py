@@ -85,7 +85,7 @@ def facts(
         size = f"{count(allocation.tokens)} tokens"
         found.append(("for a run of", size, f"{count(allocation.params)} parameters"))
         gain = allocation.gain.get("uniform")
-        if gain is not None:
+        if gain is not None and gain.percent is not None:
             note = "no interval: no bootstrap"
             if gain.interval is not None:
                 base = gain.percent / gain.mean if gain.mean else 0.0
