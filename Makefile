@@ -1,16 +1,20 @@
-# Everything from nothing: the two targets set up what they need in .venv.
+# Everything from nothing: every target sets up what it needs in .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 STAMP := $(VENV)/.installed
+STACK := $(VENV)/.stack
 
-.PHONY: demo test check clean
+.PHONY: demo test stack check clean
 
 demo: $(STAMP)  ## the tour on the paper's data, into out/demo/
 	$(BIN)/blendlaw demo -o out/demo
 
-test: $(STAMP)  ## the tests
+test: $(STAMP)  ## the tests; those of the stack are skipped, with the reason, where it is not
 	$(BIN)/python -m pytest
+
+stack: $(STACK)  ## add torch and Megatron-core, so that `make test` runs tests/stacks too
 
 check: $(STAMP)  ## what CI checks besides the tests
 	$(BIN)/ruff check .
@@ -19,7 +23,11 @@ check: $(STAMP)  ## what CI checks besides the tests
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(INSTALL) --editable '.[test]'
+	touch $@
+
+$(STACK): $(STAMP)
+	$(INSTALL) torch==2.13.0 megatron-core==0.16.1 psutil
 	touch $@
 
 clean:
