@@ -14,7 +14,18 @@ import click
 
 from blendlaw.hookspecs import hookimpl
 
-COMMANDS = ("fit", "predict", "synergy", "allocate", "blend", "check", "report", "convert", "demo")
+COMMANDS = (
+    "fit",
+    "predict",
+    "synergy",
+    "allocate",
+    "blend",
+    "check",
+    "report",
+    "convert",
+    "corpus",
+    "demo",
+)
 MOST = 1000  # characters of a message
 
 

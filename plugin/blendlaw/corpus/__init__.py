@@ -1,0 +1,1 @@
+"""Corpus preparation: source code of several languages to Megatron's ``.bin`` and ``.idx``."""
