@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from zlib import crc32
@@ -153,7 +154,7 @@ def oracle(model: torch.nn.Module, step: int) -> dict[str, list[float]]:
 
 
 def main(out: Path, tensor: int, pipeline: int, virtual: int, sequence: int) -> None:
-    torch.distributed.init_process_group("nccl")
+    torch.distributed.init_process_group("nccl", timeout=timedelta(seconds=60))
     parallel_state.initialize_model_parallel(tensor, pipeline, virtual if virtual > 1 else None)
     model_parallel_cuda_manual_seed(1)
     overlap = {"overlap_p2p_comm": True, "batch_p2p_comm": False} if virtual > 1 else {}
