@@ -33,6 +33,9 @@ VERSION = 1
 SURPLUS = 0.005
 """Megatron's own default of ``mid_level_dataset_surplus``."""
 
+ROUNDING = 1e-12
+"""Weights as close as this are the same."""
+
 
 @dataclass(frozen=True)
 class LaidSource:
@@ -130,7 +133,7 @@ class Layout:
             hint = nearest(language, record.weights)
             raise InputError(f"no weight of {language!r}, which has sources{hint}")
         for language, weight in record.weights.items():
-            if weight > 0 and language not in languages:
+            if weight > ROUNDING and language not in languages:
                 hint = nearest(language, languages)
                 raise InputError(
                     f"weight {weight:.4g}, but no source that the run may draw from{hint}",
@@ -224,7 +227,10 @@ def _known(plan: Plan, stage: Stage) -> Mapping[str, float] | None:
     policy = stage.weights
     if isinstance(policy, str) and (policy == "law" or policy not in POLICIES):
         return None
-    return within_limits(plan, stage, answer_by_policy(stage, None, plan))
+    found = within_limits(plan, stage, answer_by_policy(stage, None, plan))
+    # Limits that change nothing still round, and Megatron has the weights as they are written.
+    changed = any(abs(found[name] - found.requested[name]) > ROUNDING for name in found)
+    return found if changed else found.requested
 
 
 def _shares(plan: Plan) -> dict[str, float]:
