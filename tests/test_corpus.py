@@ -6,12 +6,14 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import tarfile
 import time
 from collections.abc import Iterable
+from dataclasses import fields
 from hashlib import blake2b
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,9 +30,16 @@ from blendlaw.corpus.job import opened_job
 from blendlaw.corpus.options import Options
 from blendlaw.corpus.prepare import prepare
 from blendlaw.corpus.reading import read_texts
-from blendlaw.corpus.result import Corpus, slugs
+from blendlaw.corpus.result import Corpus, Part, TokenizerUsed, slugs
 from blendlaw.errors import InputError
-from blendlaw.indexed import DTYPES, IndexedWriter, count_tokens, read_documents, token_dtype
+from blendlaw.indexed import (
+    DTYPES,
+    IndexedWriter,
+    Tokens,
+    count_tokens,
+    read_documents,
+    token_dtype,
+)
 from blendlaw.plan import read_plan
 
 tokenizers = pytest.importorskip("tokenizers", reason="pip install 'blendlaw[corpus]'")
@@ -183,17 +192,45 @@ def test_a_split_never_depends_on_other_texts(
 
 
 @needs_megatron
-def test_megatron_reads_the_same(inputs: list[tuple[str | None, str]], tmp_path: Path) -> None:
-    from megatron.core.datasets.indexed_dataset import IndexedDataset
-
-    corpus = prepare(inputs, tmp_path / "out", TRAIN)
+def test_megatron_reads_and_would_have_written_the_same(
+    inputs: list[tuple[str | None, str]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    corpus = prepare(inputs, out, TRAIN)
     for parts in corpus.languages.values():
         for part in parts.values():
-            prefix = str(tmp_path / "out" / str(part.prefix))
-            theirs = IndexedDataset(prefix)
-            ours = read_documents(prefix)
-            assert len(theirs) == len(ours) == len(theirs.document_indices) - 1
-            assert all(np.array_equal(a, b) for a, b in zip(theirs, ours, strict=True))
+            for_megatron(out / str(part.prefix), read_documents(out / str(part.prefix)), 300)
+    draw = np.random.default_rng(0)
+    for number in range(40):
+        vocabulary = [300, 65499, 65500, 200_000][number % 4]
+        lengths = draw.integers(0, 50, draw.integers(0, 30))
+        dtype = token_dtype(vocabulary)
+        documents = [draw.integers(0, vocabulary, n).astype(dtype) for n in lengths]
+        with IndexedWriter(out / f"random{number}", dtype) as writer:
+            for document in documents:
+                writer.add(document)
+        for_megatron(out / f"random{number}", documents, vocabulary)
+    worker = Path(__file__).parent / "stacks" / "indexed_worker.py"
+    command = [sys.executable, "-W", "ignore", str(worker), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("same") == 46
+
+
+def for_megatron(prefix: Path, documents: list[Tokens], vocabulary: int) -> None:
+    """What ``indexed_worker.py`` compares with; Megatron's builder takes signed numbers."""
+    tokens = np.concatenate([np.empty(0, np.int64), *documents])
+    lengths = np.array([len(d) for d in documents], np.int64)
+    np.savez(f"{prefix}.npz", vocabulary=np.array(vocabulary), tokens=tokens, lengths=lengths)
+
+
+def test_every_key_of_corpus_json_has_its_place() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "files.md").read_text(encoding="utf-8")
+    section = page.partition("\n## corpus.json\n")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`[^|]*) \|", section, re.MULTILINE)
+    keys = {key.partition(".")[0] for cell in cells for key in re.findall(r"`([^`]+)`", cell)}
+    types = (Corpus, Part, TokenizerUsed)
+    assert keys == {"version"} | {field.name for each in types for field in fields(each)}
 
 
 # The same bytes, however it was made.
@@ -493,19 +530,6 @@ def test_writer_and_reader_agree(
         found = read_documents(folder / "ours")
         assert all(np.array_equal(a, b) for a, b in zip(found, documents, strict=True))
         assert count_tokens(str(folder / "ours")) == sum(lengths)
-    if find_spec("megatron") and find_spec("torch"):
-        import torch
-        from megatron.core.datasets.indexed_dataset import DType, IndexedDatasetBuilder
-
-        assert DType.optimal_dtype(vocabulary) == dtype
-        builder = IndexedDatasetBuilder(str(folder / "theirs.bin"), DType.optimal_dtype(vocabulary))
-        for document in documents:
-            builder.add_document(torch.from_numpy(document.astype(np.int64)), [len(document)])
-        builder.finalize(str(folder / "theirs.idx"))
-        for suffix in (".bin", ".idx"):
-            assert (folder / f"ours{suffix}").read_bytes() == (
-                folder / f"theirs{suffix}"
-            ).read_bytes()
 
 
 def test_a_failed_writer_leaves_what_was_there(tmp_path: Path) -> None:

@@ -55,3 +55,9 @@ def test_mixing_predicts_mixtures_that_it_did_not_see() -> None:
     found = figures("mixing", "--runs", "128")
     assert found["mixing, mean rank correlation"] > 0.99
     assert found["mixing, mean rank correlation"] > found["exponential, mean rank correlation"]
+
+
+def test_a_corpus_is_what_tokenizers_alone_encodes() -> None:
+    pytest.importorskip("tokenizers", reason="pip install 'blendlaw[corpus]'")
+    found = figures("corpus", "--megabytes", "0.2", "--vocab-size", "400")
+    assert found["documents"] > 3
