@@ -307,6 +307,33 @@ def test_killed_at_any_moment_it_goes_on(
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
+SLEEP = """
+import os, time
+from blendlaw.corpus.workers import Workers
+if __name__ == "__main__":
+    with Workers(2) as crew:
+        print(*crew.in_order(os.getpid, [()] * 2), flush=True)
+        list(crew.in_order(time.sleep, [(60,)] * 9))
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_processes_end_with_the_one_that_started_them(sent: signal.Signals, tmp_path: Path) -> None:
+    (tmp_path / "sleep.py").write_text(SLEEP)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "sleep.py")],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(sent)
+    process.stdout.read()  # ends when all that hold it have ended
+    assert process.wait() != 0
+
+
 def test_what_is_done_is_done(inputs: list[tuple[str | None, str]], tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = prepare(inputs, out, TRAIN)

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -17,14 +18,12 @@ T = TypeVar("T")
 AHEAD = 4  # pieces of work a process that are handed out before they are needed
 
 
-def _begin() -> None:
-    """In each process: leave Ctrl-C to the parent, and end with it however it ends."""
+def _begin(parent: Connection) -> None:
+    """In each process: leave Ctrl-C to the parent, and end when it hangs up or is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
 
     def follow() -> None:
-        parent.join()
+        parent.poll(None)  # nothing is ever sent: this is the end of it
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
@@ -46,7 +45,8 @@ class Workers:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         if self._count > 1:
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._count, context, _begin)
+            listening, self._line = context.Pipe(duplex=False)
+            self._pool = ProcessPoolExecutor(self._count, context, _begin, (listening,))
         return self
 
     def __exit__(
@@ -56,7 +56,10 @@ class Workers:
         trace: TracebackType | None,
     ) -> None:
         if self._pool:
+            if kind is not None:  # what they are at will be done again
+                self._line.close()
             self._pool.shutdown(cancel_futures=True)
+            self._line.close()
         if self._before is None:
             del os.environ["TOKENIZERS_PARALLELISM"]
         else:
