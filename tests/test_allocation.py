@@ -12,11 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import LinearConstraint, minimize
 
+import blendlaw
 from blendlaw.allocation import Allocation, allocate
 from blendlaw.errors import InputError
 from blendlaw.fitted import Fit, LanguageFit
 from blendlaw.laws.effective import Array
+from blendlaw.observations import Observation
 from blendlaw.plan import LanguagePlan, Plan, Run, Stage
+from blendlaw.plugins import laws
 
 NAMES = ("Python", "Java", "JavaScript", "TypeScript", "C#", "Go", "Rust", "C++")
 SEEDS = st.integers(0, 2**32 - 1)
@@ -475,3 +478,30 @@ def test_beyond_what_was_measured_is_said() -> None:
     (long,) = allocate(fit, params=PARAMS, tokens=400e9).warnings
     assert "tokens is outside of what was measured, 2e+09 to 6.4e+10" in long
     assert allocate(fit, params=PARAMS, tokens=TOKENS).warnings == ()
+
+
+MIXED = [
+    Observation(
+        language=language,
+        params=size,
+        tokens=tokens,
+        loss=1 + size**-0.1 + (tokens * (share + 0.2)) ** -0.2 + number / 10,
+        weights={language: share, ("Go", "Python")[number]: 1 - share},
+        run=f"{size} {tokens} {share}",
+    )
+    for number, language in enumerate(("Python", "Go"))
+    for size in (1e8, 1e9)
+    for tokens in (1e9, 4e9, 2e10)
+    for share in (0.2, 0.5, 0.9, 1.0)
+]
+
+
+@pytest.mark.parametrize("bootstrap", [0, 3])
+@pytest.mark.parametrize("name", sorted(laws()))
+def test_every_law_can_be_allocated_by(name: str, bootstrap: int) -> None:
+    runs = [run for run in MIXED if name != "exponential" or (run.params, run.tokens) == (1e9, 4e9)]
+    fitted = blendlaw.fit(runs, name, bootstrap=bootstrap)
+    found = blendlaw.allocate(fitted, params=1e9, tokens=4e9)
+    assert sum(found.weights.values()) == pytest.approx(1, abs=1e-9)
+    assert found.kkt_residual <= 1e-8
+    assert (found.interval is None) == (bootstrap == 0)

@@ -118,10 +118,12 @@ def test_infeasible_limits_say_by_how_much_and_what_helps() -> None:
     message = refused(floor={"Go": 0.3}, max_epochs={"Go": 3}, unique_tokens={"Go": 7e9})
     assert message == "floor 0.3 of Go is above its max_epochs limit 0.21"
     assert refused(cap=0.3) == (
-        "caps allow only 0.9 of the tokens: raise the cap of Go, Java, Python"
+        "caps allow only 0.9 of the tokens, 0.1 too little: raise the cap of Go, Java, Python"
     )
     message = refused(cap={"Go": 0.5}, max_epochs=1, unique_tokens=20e9)
-    assert message.startswith("caps allow only 0.6 of the tokens: raise max_epochs of Go, Java, P")
+    assert message.startswith(
+        "caps allow only 0.6 of the tokens, 0.4 too little: raise max_epochs of Go"
+    )
     assert "lower tokens from 1e+11 to " in message
 
 

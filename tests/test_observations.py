@@ -41,7 +41,7 @@ def read(tmp_path: Path, content: str | bytes, file: str = "o.csv", **how) -> li
 
 def test_shares_come_from_weights_then_tokens_then_the_own_language():
     assert Observation(**GOOD).shares() == {"Go": 1.0}
-    seen = Observation(**GOOD, tokens_by_language={"Go": 3e9, "C#": 1e9})
+    seen = Observation(**GOOD, tokens_by_language={"Go": 1.5e9, "C#": 0.5e9})
     assert seen.shares() == {"Go": 0.75, "C#": 0.25}
     both = Observation(**GOOD, weights={"Rust": 1}, tokens_by_language={"Go": 1})
     assert both.shares() == {"Rust": 1.0}  # its own language had no share: allowed
@@ -60,6 +60,7 @@ def test_shares_come_from_weights_then_tokens_then_the_own_language():
         ({"weights": {"Go": 0.5, "C": 0.4}}, "weights: weights must sum to 1 (got 0.9)"),
         ({"weights": {"Go": 1.5, "C": -0.5}}, "weights.C: must not be negative (got -0.5)"),
         ({"unique_tokens": {"Go": 0}}, "unique_tokens.Go: must be above 0 (got 0)"),
+        ({"tokens_by_language": {"Go": 3e9}}, "tokens_by_language: they sum to 3e+09, more than"),
         ({"tokens_by_language": {"Go": 0}}, "tokens_by_language: the run has seen no tokens"),
         ({"step": 1.5}, "step: not a whole number"),
         ({"bpb": 0}, "bpb: must be above 0"),
@@ -248,9 +249,11 @@ def observations(draw) -> Observation:
     if weights is not None:
         total = sum(weights.values())
         weights = {k: v / total for k, v in weights.items()} if total > 1e-300 else {"Go": 1}
+    seen = draw(TABLES)
+    tokens = min(max(draw(COUNTS), sum((seen or {}).values())), 1.7e308)
     return Observation(
-        language=draw(LANGUAGES), params=draw(COUNTS), tokens=draw(COUNTS), loss=draw(COUNTS),
-        weights=weights, tokens_by_language=draw(TABLES), unique_tokens=draw(TABLES),
+        language=draw(LANGUAGES), params=draw(COUNTS), tokens=tokens, loss=draw(COUNTS),
+        weights=weights, tokens_by_language=seen, unique_tokens=draw(TABLES),
         bpb=draw(st.none() | COUNTS), loss_tokens=draw(st.none() | COUNTS), run=draw(NAMES),
         stage=draw(NAMES), step=draw(WHOLE), split=draw(NAMES), seed=draw(WHOLE),
         extra=draw(st.dictionaries(st.sampled_from(["lr", "x y", "Weights", "é"]), PRINTABLE)),

@@ -182,9 +182,9 @@ def test_what_cannot_be_answered_says_why() -> None:
     ("weights", "message"),
     [
         ({"Pyton": 1.0}, "the plan has no language 'Pyton' .did you mean 'Python'"),
-        ({"Python": float("nan"), "Go": 1.0}, "Python must be from 0 to 1"),
-        ({"Python": 1.5, "Go": -0.5}, "Python must be from 0 to 1"),
-        ({"Python": 0.5}, "weights of stage main sum to 0.5, not 1"),
+        ({"Python": float("nan"), "Go": 1.0}, "of stage main: weights must sum to 1 .got nan"),
+        ({"Python": 1.5, "Go": -0.5}, "the weight of Go must not be negative"),
+        ({"Python": 0.5}, "weights of stage main: weights must sum to 1 .got 0.5"),
     ],
 )
 def test_proposals_that_are_no_weights(weights: dict[str, float], message: str) -> None:

@@ -13,8 +13,9 @@ from blendlaw.allocation_problem import TAILS, AllocationProblem, Spans
 from blendlaw.errors import InputError
 from blendlaw.fitted import Fit
 from blendlaw.laws.base import Array
-from blendlaw.limits import SUM_TOLERANCE, PerLanguage
+from blendlaw.limits import PerLanguage
 from blendlaw.plan import Plan
+from blendlaw.values import weights as check_weights
 
 VERSION = 1
 SMALL = 0.5  # percent of the loss; gains below are called small
@@ -87,11 +88,7 @@ class Allocation:
                 )
         if any(held.keys() != {"language", "limit"} for held in found.binding):
             raise InputError("not an allocation.json: must be language and limit", column="binding")
-        weights = found.weights.values()
-        if min(weights, default=-1) < 0 or abs(sum(weights) - 1) > SUM_TOLERANCE:
-            raise InputError(
-                "not an allocation.json: must sum to 1, none below 0", column="weights"
-            )
+        check_weights(found.weights, "weights")
         return found
 
 
@@ -146,7 +143,10 @@ def allocate(
         name: None if w is None else problem.losses(fit.theta()[None], w)[0]
         for name, w in blends.items()
     }
-    spread = {name: None if w is None else problem.losses(draws, w) for name, w in blends.items()}
+    spread = {
+        name: None if w is None or not len(draws) else problem.losses(draws, w)
+        for name, w in blends.items()
+    }
     uniform = others["uniform"]
     assert uniform is not None
     return Allocation(
@@ -182,17 +182,18 @@ def _gain(
     name: str,
 ) -> Gain | None:
     """The gain over the blend ``name``; None where that is unknown, or its loss infinite."""
-    ours, our_draws = losses["allocated"], spread["allocated"]
-    other, draws = losses[name], spread[name]
-    if ours is None or our_draws is None or other is None or draws is None:
+    ours, other = losses["allocated"], losses[name]
+    if ours is None or other is None:
         return None
     reference = float(problem.mean(other))
     if not np.isfinite(reference):
         return None
     mean = reference - float(problem.mean(ours))
     interval = None
-    if len(draws):
-        low, high = np.quantile(problem.mean(draws) - problem.mean(our_draws), TAILS).tolist()
+    ours_drawn, others_drawn = spread["allocated"], spread[name]
+    if ours_drawn is not None and others_drawn is not None:
+        gains = problem.mean(others_drawn) - problem.mean(ours_drawn)
+        low, high = np.quantile(gains, TAILS).tolist()
         interval = (low, high)
     percent = 100 * mean / reference
     return Gain(mean, interval, percent, _verdict(percent, interval, problem.borrowed))

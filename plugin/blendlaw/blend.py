@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from blendlaw.errors import InputError
 from blendlaw.files import read_text, write_atomically
 from blendlaw.hookspecs import hookimpl
-from blendlaw.limits import SUM_TOLERANCE
 from blendlaw.megatron import (
     Entries,
     Splits,
@@ -21,6 +20,7 @@ from blendlaw.megatron import (
     write_per_split,
 )
 from blendlaw.nearest import nearest
+from blendlaw.values import weights as check_weights
 
 if TYPE_CHECKING:
     from blendlaw.plan import Plan, Source
@@ -102,12 +102,10 @@ def blend(plan: Plan, weights: Mapping[str, float], tokens: float) -> Blend:
         if given not in plan.languages:
             hint = nearest(given, plan.languages)
             raise InputError(f"the plan has no language {given!r}{hint}")
-    total = float(sum(weights.values()))
-    if min(weights.values(), default=0) < 0 or not abs(total - 1) <= SUM_TOLERANCE:
-        raise InputError(f"weights must not be negative and sum to 1, not {total:.7g}")
+    parts = check_weights(weights, "weights")
     sources, dropped = [], []
     for name, language in plan.languages.items():
-        weight = float(weights.get(name, 0.0)) / total
+        weight = parts.get(name, 0.0)
         if weight > 0 and not language.sources:
             raise InputError(f"{name} has weight {weight:.4g} but no sources in the plan")
         shares = _shares(language.sources)

@@ -47,8 +47,9 @@ def solve(law: Law, problem: Problem, options: Options) -> tuple[Array, float, b
     if reason is not None:
         raise InputError(f"law {law.name} cannot be fitted to {problem.name}: {reason}")
     runs, measured, objective = problem.runs, problem.measured, options.objective()
-    lower, upper = bounds(solved_parameters(law, problem))
-    starts = np.clip(law.starts(runs, measured), lower, upper)
+    starts = law.starts(runs, measured)
+    lower, upper = _box(law, problem, starts[0])
+    starts = np.clip(starts, lower, upper)
     weight = law.emphasis(runs)
     worth = value(law, runs, measured, objective, starts, weight)
     starts = starts[np.argsort(worth, kind="stable")[:STARTS]]
@@ -66,6 +67,15 @@ def bounds(parameters: Sequence[Parameter]) -> tuple[Array, Array]:
         (np.log(p.lower), np.log(p.upper)) if p.log else (p.lower, p.upper) for p in parameters
     ]
     return np.array([low for low, _ in pairs]), np.array([high for _, high in pairs])
+
+
+def _box(law: Law, problem: Problem, at: Array) -> tuple[Array, Array]:
+    """The bounds, drawn together around ``at`` (p,) for parameters that are moot."""
+    parameters = solved_parameters(law, problem)
+    moot = law.moot(problem.runs)
+    pinned = np.array([parameter.name in moot for parameter in parameters])
+    lower, upper = bounds(parameters)
+    return np.where(pinned, at, lower), np.where(pinned, at, upper)
 
 
 def natural(parameters: Sequence[Parameter], theta: Array) -> Array:
@@ -102,7 +112,7 @@ def refit(
     The draws are spread by √(n/(n − p)), at most √2, for n runs: residuals are smaller than errors.
     """
     runs, measured = problem.runs, problem.measured
-    lower, upper = bounds(solved_parameters(law, problem))
+    lower, upper = _box(law, problem, theta)
     prior, emphasis = law.prior(runs, measured), law.emphasis(runs)
     objective = options.objective()
     residual = np.abs(objective.residual(law.loss(theta, runs), measured))

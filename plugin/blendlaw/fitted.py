@@ -15,6 +15,8 @@ from blendlaw.laws.base import REPETITION, Array, Law, Setting
 from blendlaw.nearest import nearest
 from blendlaw.plugins import laws
 from blendlaw.problems import BILLION, matrix
+from blendlaw.values import ROUNDED
+from blendlaw.values import weights as check_weights
 
 VERSION = 1
 MOST = 1e30  # parameters or tokens; powers of more than these need not be finite
@@ -88,7 +90,7 @@ class Fit:
         a language left out has weight 0. Where ``unique_tokens`` are fewer than a language's
         tokens, the rest are repeats. A language without tokens of worth gets the loss the law
         gives it then, which may be infinite. Raises InputError for numbers that are not positive,
-        unknown languages, and weights that do not sum to 1 within 1e-6.
+        unknown languages, and weights that do not sum to 1 within 1e-3: those of a run are rounded.
         """
         shares = self.shares(weights)
         loss, _, _ = self.functions().in_weights(
@@ -152,12 +154,8 @@ class Fit:
         if weights is None:
             return np.full(len(self.sources), 1 / len(self.sources))
         self._refuse_unknown(weights)
-        shares = np.array([weights.get(source, 0.0) for source in self.sources], float)
-        if not (shares >= 0).all() or abs(shares.sum() - 1) > 1e-6:
-            raise InputError(
-                "weights must not be negative and must sum to 1", value=float(shares.sum())
-            )
-        return np.asarray(shares / shares.sum())
+        shares = check_weights(weights, "weights", ROUNDED)
+        return np.array([shares.get(source, 0.0) for source in self.sources])
 
     def __str__(self) -> str:
         lines = [f"{self.law}: {self.message}"]

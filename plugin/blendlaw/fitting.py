@@ -61,7 +61,10 @@ def fit(
         raise InputError("the number of bootstrap refits must not be negative", value=bootstrap)
     if seed < 0:
         raise InputError("the seed must not be negative", value=seed)
+    observations = list(observations)
     held = [seen for seen in observations if holdout is not None and holdout(seen)]
+    if holdout is not None and not held:
+        raise InputError("no observation is held out: the condition is true of none")
     kept = [seen for seen in observations if holdout is None or not holdout(seen)]
     if not kept:
         raise InputError("there are no observations to fit")
@@ -157,6 +160,8 @@ def _warnings(law: Law, problem: Problem, theta: Array) -> tuple[str, ...]:
     """Parameters at a bound, and those that the observations do not determine."""
     parameters = solved_parameters(law, problem)
     lower, upper = bounds(parameters)
+    moot = np.array([p.name in law.moot(problem.runs) for p in parameters])
+    lower, upper = np.where(moot, theta, lower), np.where(moot, theta, upper)
     held = [
         f"{p.name} is at its {'lower' if at <= low else 'upper'} bound "
         f"{p.lower if at <= low else p.upper:g}"
@@ -174,16 +179,23 @@ def _warnings(law: Law, problem: Problem, theta: Array) -> tuple[str, ...]:
     ratio, direction = np.linalg.eigh(unit.T @ unit)
     for column in direction.T[ratio < IDENTIFIED]:
         loose |= set(names[inside][np.abs(column) > 0.3].tolist())
-    if loose:
-        names_ = sorted(loose) if len(loose) <= MANY else [f"{len(loose)} parameters"]
-        warnings.append(f"not determined by these observations: {', '.join(names_)}")
+    for what, found in (
+        ("not determined by these observations", sorted(loose)),
+        ("not fitted, since these runs cannot tell", names[moot].tolist()),
+    ):
+        if found:
+            shown = found if len(found) <= MANY else [f"{len(found)} parameters"]
+            warnings.append(f"{what}: {', '.join(shown)}")
     return tuple(warnings)
 
 
 def _message(languages: Mapping[str, LanguageFit]) -> str:
-    beware = [language for language, fitted in languages.items() if fitted.warnings]
+    failed = [name for name, fitted in languages.items() if UNCONVERGED in fitted.warnings]
+    beware = [name for name, fitted in languages.items() if fitted.warnings]
     observations = sum(fitted.n_observations for fitted in languages.values())
     message = f"{len(languages)} languages, {observations} observations"
+    if failed:
+        message += f"; not converged: {', '.join(failed)}"
     return message + (f"; beware of {', '.join(beware)}" if beware else "")
 
 

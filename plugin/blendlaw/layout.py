@@ -25,6 +25,7 @@ from blendlaw.nearest import nearest
 from blendlaw.policies import POLICIES, answer_by_policy, within_limits
 from blendlaw.schedule import Schedule, StageRecord, boundaries
 from blendlaw.stored import from_json
+from blendlaw.values import weights as check_weights
 
 if TYPE_CHECKING:
     from blendlaw.plan import Plan, Stage
@@ -64,8 +65,8 @@ class Layout:
 
     def weights(self, by_language: Mapping[str, float]) -> list[float]:
         """The weight of each source: to the last bit what Megatron's blend builder works with."""
-        total = float(sum(by_language.values()))
-        split = [float(by_language[s.language]) / total * s.share for s in self.sources]
+        parts = check_weights(by_language, "weights")
+        split = [parts[source.language] * source.share for source in self.sources]
         drawn = [weight for weight in split if weight > 0]  # Megatron sees these only
         return (np.array(split) / np.sum(np.array(drawn))).tolist()  # type: ignore[no-any-return]
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from blendlaw.errors import InputError
 from blendlaw.nearest import nearest
+from blendlaw.values import SUM_TOLERANCE as SUM_TOLERANCE
 
 if TYPE_CHECKING:
     from blendlaw.plan import Plan
@@ -19,7 +20,6 @@ Array: TypeAlias = NDArray[np.float64]
 PerLanguage: TypeAlias = Mapping[str, float] | float | None
 """A number of each language, one number for all of them, or None for no limit."""
 
-SUM_TOLERANCE = 1e-6
 """How far from 1 the weights or shares that a person gives may sum."""
 
 SLACK = 1e-9
@@ -122,6 +122,9 @@ def clamp(weights: Sequence[float] | Array, limits: Limits) -> Array:
     assert proposed.shape == limits.lower.shape
     if not (np.isfinite(proposed).all() and (proposed >= 0).all()):
         raise InputError("weights must be finite and not negative", value=proposed.tolist())
+    kept = ((limits.lower <= proposed) & (proposed <= limits.upper)).all()
+    if kept and abs(proposed.sum() - 1) <= 1e-12:
+        return proposed.copy()  # to the last bit: an order of samples hangs on it
     # Shares too small to divide by are nothing.
     shares = proposed / (proposed.max() or 1.0)
     wanted = shares > 1e-100
@@ -210,4 +213,7 @@ def _too_tight(
             excess = middle
     if most > 0:  # shown a little lower, so that the rounded number works
         cures.append(f"lower tokens from {tokens:.4g} to {most * (1 - 5e-4):.4g}")
-    return f"caps allow only {total:.4g} of the tokens: " + ", or ".join(cures)
+    return (
+        f"caps allow only {total:.4g} of the tokens, {1 - total:.4g} too little: "
+        + ", or ".join(cures)
+    )

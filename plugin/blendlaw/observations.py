@@ -22,7 +22,8 @@ from typing import Any
 from blendlaw.errors import InputError
 from blendlaw.files import write_atomically
 from blendlaw.rows import JSONL_SUFFIXES, OnBad, read_rows, refuse, require_columns
-from blendlaw.values import name, number, positive, text, whole
+from blendlaw.values import ROUNDED, name, number, positive, text, whole
+from blendlaw.values import weights as check_weights
 
 REQUIRED = ("language", "params", "tokens", "loss")
 OPTIONAL = ("bpb", "loss_tokens", "run", "stage", "step", "split", "seed")
@@ -32,7 +33,6 @@ MAPPINGS = {  # column prefix -> field
     "unique_tokens.": "unique_tokens",
 }
 _KNOWN = {*REQUIRED, *OPTIONAL, *MAPPINGS.values()}
-WEIGHTS_TOLERANCE = 1e-3  # measured and published weights are rounded
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,18 @@ class Observation:
                 raise InputError("a known column given as extra", column=column)
         put("extra", {column: text(value, column) for column, value in self.extra.items()})
         if self.weights is not None:
-            total = math.fsum(self.weights.values())
-            if abs(total - 1) > WEIGHTS_TOLERANCE:
-                raise InputError("weights must sum to 1", column="weights", value=total)
+            check_weights(self.weights, "weights", ROUNDED)
         if self.tokens_by_language is not None and not any(self.tokens_by_language.values()):
             raise InputError(
                 "the run has seen no tokens of any language", column="tokens_by_language"
             )
+        if self.tokens_by_language is not None:
+            total = math.fsum(self.tokens_by_language.values())
+            if total > self.tokens * (1 + ROUNDED):
+                raise InputError(
+                    f"they sum to {total:g}, more than the run's tokens {self.tokens:g}",
+                    column="tokens_by_language",
+                )
 
     def shares(self) -> dict[str, float]:
         """The share of its training tokens that each language had, by what is known of the run.

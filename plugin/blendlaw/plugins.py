@@ -18,6 +18,21 @@ if TYPE_CHECKING:
 BUILT_IN = ("blendlaw.laws", "blendlaw.policies", "blendlaw.blend", "blendlaw.cli")
 
 
+class Manager(pluggy.PluginManager):
+    """Checks a plugin's hooks when it is registered, and asks anew for laws and formats."""
+
+    def register(self, plugin: object, name: str | None = None) -> str | None:
+        registered = super().register(plugin, name)
+        try:
+            check_hooks(self)
+        except InputError:
+            self.unregister(plugin)
+            raise
+        laws.cache_clear()
+        blend_formats.cache_clear()
+        return registered
+
+
 @cache
 def plugin_manager() -> pluggy.PluginManager:
     """The process's plugin manager, with the built-ins and all installed plugins registered.
@@ -25,7 +40,7 @@ def plugin_manager() -> pluggy.PluginManager:
     Raises InputError if an installed plugin cannot be imported or has a hook that does not exist
     (a misspelt hook would otherwise be silently ignored).
     """
-    manager = pluggy.PluginManager("blendlaw")
+    manager = Manager("blendlaw")
     manager.add_hookspecs(hookspecs)
     for name in BUILT_IN:
         manager.register(import_module(name), name=name)

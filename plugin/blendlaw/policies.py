@@ -9,8 +9,9 @@ import numpy as np
 
 from blendlaw.errors import InputError
 from blendlaw.hookspecs import hookimpl
-from blendlaw.limits import SUM_TOLERANCE, Array, clamp, limits, plan_limits
+from blendlaw.limits import Array, clamp, limits, plan_limits
 from blendlaw.nearest import nearest
+from blendlaw.values import weights as check_weights
 
 if TYPE_CHECKING:
     from blendlaw.fitted import Fit
@@ -45,8 +46,8 @@ def propose(
     proposal = plugin_manager().hook.propose_weights(
         stage=stage, history=history, fit=fit, plan=plan
     )
-    assert isinstance(proposal, Proposal)  # keep_limits is the outermost wrapper
-    return proposal
+    # A wrapper registered later stands outside of ours: what it returns is limited too.
+    return proposal if isinstance(proposal, Proposal) else within_limits(plan, stage, proposal)
 
 
 def within_limits(plan: Plan, stage: Stage, requested: Mapping[str, float]) -> Proposal:
@@ -56,16 +57,12 @@ def within_limits(plan: Plan, stage: Stage, requested: Mapping[str, float]) -> P
     cannot be met.
     """
     place = f"weights of stage {stage.name}"
-    for language, weight in requested.items():
+    for language in requested:
         if language not in plan.languages:
             hint = nearest(language, plan.languages)
             raise InputError(f"{place}: the plan has no language {language!r}{hint}")
-        if not 0 <= weight <= 1 + SUM_TOLERANCE:
-            raise InputError(f"{place}: {language} must be from 0 to 1", value=weight)
-    total = sum(requested.values())
-    if abs(total - 1) > SUM_TOLERANCE:
-        raise InputError(f"{place} sum to {total:.7g}, not 1")
-    weights = np.array([requested.get(language, 0.0) for language in plan.languages])
+    shares = check_weights(requested, place)
+    weights = np.array([shares.get(language, 0.0) for language in plan.languages])
     try:
         bounds = plan_limits(plan, stage.tokens)
     except InputError as error:

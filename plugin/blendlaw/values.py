@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from blendlaw.errors import InputError
 
 MAX_NAME = 100
+SUM_TOLERANCE = 1e-6
+"""Sums of weights that were written down may be off by this: rounding, not a mistake."""
+ROUNDED = 1e-3
+"""Sums of weights that were measured or published may be off by this."""
 
 # C0 and C1 controls, lone surrogates, and the characters that reorder or break lines on screen.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -58,6 +63,23 @@ def text(value: Any, column: str) -> str:
     if _UNWRITABLE.search(result):
         raise InputError("text with characters no file can hold", column=column, value=result)
     return result
+
+
+def weights(
+    given: Mapping[str, float], column: str | None, tolerance: float = SUM_TOLERANCE
+) -> dict[str, float]:
+    """``given`` weights by language, divided by their sum.
+
+    Raises InputError if one is negative, or if the sum is off 1 by more than ``tolerance``.
+    """
+    for language, weight in given.items():
+        if weight < 0:
+            problem = f"the weight of {language} must not be negative"
+            raise InputError(problem, column=column, value=weight)
+    total = math.fsum(given.values())
+    if not abs(total - 1) <= tolerance:
+        raise InputError("weights must sum to 1", column=column, value=total)
+    return {language: float(weight) / total for language, weight in given.items()}
 
 
 def positive(value: Any, column: str) -> float:

@@ -9,15 +9,15 @@ from typing import Any
 
 from blendlaw.errors import InputError
 from blendlaw.files import read_text
-from blendlaw.limits import SUM_TOLERANCE
-from blendlaw.values import printable
+from blendlaw.values import ROUNDED, printable
+from blendlaw.values import weights as check_weights
 
 
 def read_weights(path: str | Path) -> dict[str, float]:
     """The weights in ``path``: ``{language: weight}``, or the ``weights`` of an allocation.json.
 
     Raises InputError if it is neither, if a weight is negative, or if they do not sum to 1 within
-    1e-6.
+    1e-3; they are divided by their sum.
     """
     try:
         return _checked(json.loads(read_text(path)))
@@ -38,6 +38,4 @@ def _checked(data: Any) -> dict[str, float]:
         printable(language, "a language")
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < 2:
             raise InputError("a weight is from 0 to 1", column=language, value=weight)
-    if abs(sum(data.values()) - 1) > SUM_TOLERANCE:
-        raise InputError("weights must sum to 1", value=sum(data.values()))
-    return {language: float(weight) for language, weight in data.items()}
+    return check_weights(data, None, ROUNDED)

@@ -12,6 +12,7 @@ from importlib import import_module
 
 import click
 
+from blendlaw.errors import InputError
 from blendlaw.hookspecs import hookimpl
 
 COMMANDS = (
@@ -72,8 +73,10 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         if isinstance(error, OSError) and error.filename is not None:
             _say(f"{error.filename}: {error.strerror}")
-        else:
+        elif isinstance(error, InputError | OSError):
             _say(str(error))
+        else:  # not one of ours, nor a plugin's: say so rather than blame the input
+            _say(f"unexpected {type(error).__name__}: {error} (please report it)")
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             _abandon_stdout()
         sys.exit(1)

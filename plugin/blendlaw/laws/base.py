@@ -180,6 +180,10 @@ class Law(ABC):
         """
         return None
 
+    def moot(self, runs: Runs) -> tuple[str, ...]:
+        """Parameters that such runs cannot tell of: they keep the value of the first start."""
+        return ()
+
     def prior(self, runs: Runs, loss: Array) -> Prior | None:
         """What a fit of ``loss`` (n,) believes beforehand of parameters that data hardly tell."""
         return None

@@ -73,6 +73,10 @@ class Mixing(Law):
             Parameter("beta", 0.0, 3.0),
         )
 
+    def moot(self, runs: Runs) -> tuple[str, ...]:
+        size = () if np.ptp(runs.params) > 0 else ("A", "alpha")
+        return (*size, *(() if np.ptp(runs.tokens) > 0 else ("B", "beta")))
+
     def prior(self, runs: Runs, loss: Array) -> Prior:
         """A light pull of the gains to a twentieth of the base, of the shapes to 0.62.
 
@@ -145,8 +149,10 @@ class Mixing(Law):
         up = 2 / inner**3
         pull = value[:, None] * (down[..., None] * constants.gain).sum(2)
         gradient = (pull * rise).sum(1)
-        steep = (constants.gain * rise[:, :, None, :]).reshape(len(theta), -1, weights.shape[1])
-        heavy = (value[:, None] * up).reshape(len(theta), -1, 1)
+        steep = (constants.gain * rise[:, :, None, :]).reshape(
+            len(theta), theta.shape[1] * PARTS, weights.shape[1]
+        )
+        heavy = (value[:, None] * up).reshape(len(theta), theta.shape[1] * PARTS, 1)
         hessian = np.swapaxes(steep, 1, 2) @ (heavy * steep)
         index = np.arange(weights.shape[1])
         hessian[:, index, index] += (pull * bend).sum(1)

@@ -41,6 +41,15 @@ class Transfer(Law):
             return f"{len(runs)} observations are too few for its {known} parameters"
         return None
 
+    def moot(self, runs: Runs) -> tuple[str, ...]:
+        repeated = (runs.by_language > runs.unique).any()
+        unseen = [
+            f"tau.{name}"
+            for number, name in enumerate(runs.languages)
+            if number != runs.target[0] and not (runs.shares[:, number] > 0).any()
+        ]
+        return (*(() if repeated else ("lam", "nu")), *unseen)
+
     def parameters(self, languages: Sequence[str], target: int) -> Sequence[Parameter]:
         others = [name for number, name in enumerate(languages) if number != target]
         return (
@@ -72,9 +81,9 @@ class Transfer(Law):
     def starts(self, runs: Runs, loss: Array) -> Array:
         """Chinchilla's own starts, as if all tokens were the target's, with a little transfer."""
         base = self.curve.starts(replace(runs, shares=runs.own), loss)
-        others = runs.shares.shape[1] - 1
+        seen = np.delete((runs.shares > 0).any(0), runs.target[0])
         rest = [
-            np.concatenate([[np.log(lam), 0.0, gamma], np.full(others, tau)])
+            np.concatenate([[np.log(lam), 0.0, gamma], tau * seen])
             for lam in (REPETITION, 1.0)
             for gamma, tau in ((1.0, 0.02), (0.6, 0.2))
         ]
@@ -87,7 +96,7 @@ class Transfer(Law):
         lam = np.exp(theta[..., LAM]) * setting.params ** theta[..., NU]
         others = ~np.eye(targets, languages, dtype=bool)
         tau = np.zeros((*theta.shape[:2], languages))
-        tau[:, others] = theta[..., TAU:].reshape(len(theta), -1)
+        tau[:, others] = theta[..., TAU:].reshape(len(theta), targets * (languages - 1))
         return blend_losses(
             self.curve, theta, setting, weights, value, tau, lam[..., None], theta[..., GAMMA, None]
         )
