@@ -70,8 +70,11 @@ class AllocationProblem:
                 for n, t in zip(names, taking_part, strict=True)
             ]
         )[: len(fit.languages)]
-        if not (np.isfinite(values).all() and (values >= 0).all() and values.any()):
-            raise InputError("values must not be negative, and some language must have one above 0")
+        for name, worth in zip(names, values.tolist(), strict=False):
+            if not (np.isfinite(worth) and worth >= 0):
+                raise InputError(f"the value of {name} must be a number ≥ 0", value=worth)
+        if not values.any():
+            raise InputError("some language must have a value above 0")
         back = dict(zip(names, fit.sources, strict=True))
         setting = fit.setting(
             params,

@@ -30,6 +30,7 @@ number = ByLanguage()
 @click.option("--params", type=float, required=True, help="Parameters of the model (a count).")
 @click.option("--tokens", type=float, required=True, help="Training tokens to allocate.")
 @click.option("--plan", type=click.Path(), help="plan.toml: languages, limits, values.")
+@click.option("--stage", help="The stage of the plan: what the earlier ones train on is consumed.")
 @click.option("--floor", type=number, multiple=True, help="Least weight: W or LANG=W.")
 @click.option("--cap", type=number, multiple=True, help="Largest weight: W or LANG=W.")
 @click.option("--max-epochs", type=number, multiple=True, help="Most repeats: E or LANG=E.")
@@ -44,6 +45,7 @@ def command(
     params: float,
     tokens: float,
     plan: str | None,
+    stage: str | None,
     floor: Values,
     cap: Values,
     max_epochs: Values,
@@ -56,12 +58,17 @@ def command(
 ) -> None:
     """Find the weights that minimise the losses that FIT predicts, within the limits."""
     from blendlaw.allocation import allocate
+    from blendlaw.cli.blend import after_earlier_stages
     from blendlaw.fitted import Fit
     from blendlaw.plan import read_plan
     from blendlaw.weights import read_weights
 
     fitted = load(fit, Fit.from_json)
     planned = None if plan is None else read_plan(plan)
+    if stage is not None:
+        if planned is None:
+            raise click.UsageError("--stage needs the --plan that it is of")
+        planned = after_earlier_stages(planned, planned.stage(stage), fitted)
     languages = tuple(fitted.sources if planned is None else planned.languages)
     allocation = allocate(
         fitted,

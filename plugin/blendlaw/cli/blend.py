@@ -71,7 +71,7 @@ def command(
     plan = read_plan(plan_file)
     fit = load(fit_file, Fit.from_json) if fit_file else None
     stage = _stage(plan, stage_name, guided=bool(weights_file or fit_file))
-    plan = _after_earlier_stages(plan, stage, fit)
+    plan = after_earlier_stages(plan, stage, fit)
     if weights_file:
         given = matched(read_weights(weights_file), plan.languages, weights_file)
         proposal = within_limits(plan, stage, given)
@@ -141,7 +141,7 @@ def _stage(plan: Plan, name: str | None, guided: bool) -> Stage:
     return chosen
 
 
-def _after_earlier_stages(plan: Plan, stage: Stage, fit: Fit | None) -> Plan:
+def after_earlier_stages(plan: Plan, stage: Stage, fit: Fit | None) -> Plan:
     """The plan with what the stages before ``stage`` consume, as far as that is known."""
     from blendlaw.policies import NoFit, propose
 

@@ -2,39 +2,59 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import click
 
-from blendlaw.cli.common import emit, progress_bar, table
+from blendlaw.cli.common import emit, json_option, progress_bar, table
 
 if TYPE_CHECKING:
     from blendlaw.allocation import Allocation
     from blendlaw.demo import Tour
+    from blendlaw.fitted import Fit
 
 
 @click.command("demo")
 @click.option("-o", "--output", default="out/demo", show_default=True, help="Folder to write to.")
 @click.option("--bootstrap", default=400, show_default=True, help="Refits for 90% intervals.")
-def command(output: str, bootstrap: int) -> None:
+@json_option
+def command(output: str, bootstrap: int, as_json: bool) -> None:
     """Fit, allocate, blend and report on the 420 runs of arXiv 2512.13472, in seconds."""
     from blendlaw.demo import run
 
     with progress_bar("fitting") as progress:
         tour = run(Path(output), bootstrap, progress)
-    emit(summary(tour, output))
+    emit(as_data(tour) if as_json else summary(tour, output))
+
+
+def as_data(tour: Tour) -> str:
+    """What the summary says, as JSON: the full results are in the folder."""
+    return json.dumps(
+        {
+            "held_out_error": {law: _error(judged) for law, judged in tour.judged.items()},
+            "law": tour.fitted.law,
+            "gain_percent": tour.transfer.gain_percent,
+            "own_tokens_only": asdict(tour.alone),
+            "with_transfer": asdict(tour.allocation),
+        },
+        indent=1,
+    )
+
+
+def _error(judged: Fit) -> float:
+    """The mean error on the held-out runs, over languages."""
+    return fmean(f.holdout.mean_abs_rel_error for f in judged.languages.values() if f.holdout)
 
 
 def summary(tour: Tour, output: str) -> str:
     """What was found, on one screen."""
     from blendlaw.demo import can_report
 
-    errors = [
-        f"{law} {100 * sum(h) / len(h):.2f}%"
-        for law, judged in tour.judged.items()
-        if (h := [f.holdout.mean_abs_rel_error for f in judged.languages.values() if f.holdout])
-    ]
+    errors = [f"{law} {100 * _error(judged):.2f}%" for law, judged in tour.judged.items()]
     fitted = tour.fitted
     rows = [
         [
@@ -110,11 +130,11 @@ def losses(name: str, allocation: Allocation) -> str:
         if gain is None:
             continue
         span = (
-            "" if gain.interval is None else f" [{gain.interval[0]:+.4f}, {gain.interval[1]:+.4f}]"
+            "" if gain.interval is None else f" [{gain.interval[0]:+.5f}, {gain.interval[1]:+.5f}]"
         )
         lines.append(
             f"  {other}: {mean_loss(allocation.predicted[other]):.4f}, "
-            f"gain {gain.mean:+.4f}{span}: {gain.verdict}"
+            f"gain {gain.mean:+.5f}{span}: {gain.verdict}"
         )
     return "\n".join(lines)
 
