@@ -13,7 +13,6 @@ the same measurement, and is kept once: counted twice it would make a fit look s
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -92,7 +91,7 @@ class Observation:
                 "the run has seen no tokens of any language", column="tokens_by_language"
             )
         if self.tokens_by_language is not None:
-            total = math.fsum(self.tokens_by_language.values())
+            total = sum(self.tokens_by_language.values())
             if total > self.tokens * (1 + ROUNDED):
                 raise InputError(
                     f"they sum to {total:g}, more than the run's tokens {self.tokens:g}",
@@ -108,7 +107,7 @@ class Observation:
         if self.weights is not None:
             return dict(self.weights)
         if self.tokens_by_language is not None:
-            total = math.fsum(self.tokens_by_language.values())
+            total = sum(self.tokens_by_language.values())
             return {language: seen / total for language, seen in self.tokens_by_language.items()}
         return {self.language: 1.0}
 

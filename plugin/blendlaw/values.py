@@ -76,7 +76,7 @@ def weights(
         if weight < 0:
             problem = f"the weight of {language} must not be negative"
             raise InputError(problem, column=column, value=weight)
-    total = math.fsum(given.values())
+    total = sum(given.values())
     if not abs(total - 1) <= tolerance:
         raise InputError("weights must sum to 1", column=column, value=total)
     return {language: float(weight) / total for language, weight in given.items()}
