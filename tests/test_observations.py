@@ -249,8 +249,10 @@ def observations(draw) -> Observation:
     if weights is not None:
         total = sum(weights.values())
         weights = {k: v / total for k, v in weights.items()} if total > 1e-300 else {"Go": 1}
-    seen = draw(TABLES)
-    tokens = min(max(draw(COUNTS), sum((seen or {}).values())), 1.7e308)
+    tokens = draw(COUNTS)
+    parts = draw(st.none() | st.dictionaries(LANGUAGES, st.floats(0, 1), min_size=1))
+    seen = {k: tokens * part / len(parts) for k, part in parts.items()} if parts else None
+    seen = seen if any((seen or {}).values()) else None
     return Observation(
         language=draw(LANGUAGES), params=draw(COUNTS), tokens=tokens, loss=draw(COUNTS),
         weights=weights, tokens_by_language=seen, unique_tokens=draw(TABLES),
