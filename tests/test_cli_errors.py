@@ -468,7 +468,7 @@ def test_bad_rows_may_be_skipped_and_are_counted(
     shown = capfd.readouterr()
     assert json.loads(shown.out)["provenance"]["skipped_rows"] == 2
     assert "obs.csv:20, loss" in shown.err
-    assert "skipped 2 bad rows, kept 18" in shown.err
+    assert "skipped 2 bad rows in all" in shown.err
 
 
 def test_any_name_of_a_language_is_observed(folder: Path) -> None:

@@ -16,6 +16,7 @@ from blendlaw.files import read_text, require_writable, write_atomically
 from blendlaw.nearest import nearest
 
 T = TypeVar("T")
+SHOWN = 10  # skipped rows, of which more are only counted
 
 
 def _writable(context: click.Context, option: click.Parameter, output: str | None) -> str | None:
@@ -130,3 +131,23 @@ def by_language(
     if len(general) > 1:
         raise InputError(f"{option} is given twice for all languages", value=general[1])
     return dict.fromkeys(languages, general[0]) | found if general else found
+
+
+class Skipped:
+    """Bad rows: the first one refuses all, or with ``skip_bad`` they are counted and shown."""
+
+    def __init__(self, skip_bad: bool) -> None:
+        self._skip_bad = skip_bad
+        self.count = 0
+
+    def __call__(self, error: InputError) -> None:
+        if not self._skip_bad:
+            raise error
+        self.count += 1
+        if self.count <= SHOWN:
+            log(f"skipped {' '.join(str(error).split())}")
+
+    def say_how_many(self) -> None:
+        if self.count:
+            more = f", {self.count - SHOWN:,} of them not shown" if self.count > SHOWN else ""
+            log(f"skipped {self.count:,} bad row{'s' if self.count > 1 else ''} in all{more}")

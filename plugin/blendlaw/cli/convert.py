@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from blendlaw.cli.common import emit, log, output_option
+from blendlaw.cli.common import Skipped, emit, log, output_option
 from blendlaw.errors import InputError
 from blendlaw.observations import (
     Observation,
@@ -18,8 +18,6 @@ from blendlaw.rows import JSONL_SUFFIXES
 from blendlaw.tensorboard import is_tensorboard, read_tensorboard
 from blendlaw.weights import read_weights
 from blendlaw.where import parse, select
-
-SHOWN = 10
 
 
 @click.command(name="convert")
@@ -67,7 +65,7 @@ def command(
     seen = None if weights is None else read_weights(weights)
     found: list[Observation] = []
     chosen = None if where is None else parse(where)
-    skipped = _Skipped(skip_bad)
+    skipped = Skipped(skip_bad)
     try:
         for path in paths:
             if not is_tensorboard(path):
@@ -103,23 +101,3 @@ def command(
         kind = "jsonl" if output and Path(output).suffix.lower() in JSONL_SUFFIXES else "csv"
     emit(format_observations(found, kind), output)
     log(f"{len(found):,} observations of {len({o.language for o in found}):,} languages")
-
-
-class _Skipped:
-    """Bad rows: the first one refuses all, or with ``skip_bad`` they are counted and shown."""
-
-    def __init__(self, skip_bad: bool) -> None:
-        self._skip_bad = skip_bad
-        self._count = 0
-
-    def __call__(self, error: InputError) -> None:
-        if not self._skip_bad:
-            raise error
-        self._count += 1
-        if self._count <= SHOWN:
-            log(f"skipped {' '.join(str(error).split())}")
-
-    def say_how_many(self) -> None:
-        if self._count:
-            more = f", {self._count - SHOWN:,} of them not shown" if self._count > SHOWN else ""
-            log(f"skipped {self._count:,} bad row{'s' if self._count > 1 else ''} in all{more}")

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blendlaw.cli.common import json_option, load, log, output_option, progress_bar, show, table
+from blendlaw.cli.common import (
+    Skipped,
+    json_option,
+    load,
+    output_option,
+    progress_bar,
+    show,
+    table,
+)
 
 if TYPE_CHECKING:
     from blendlaw.fitted import Fit
@@ -50,19 +58,16 @@ def command(
     from blendlaw.synergy import Synergy
     from blendlaw.where import parse, select
 
-    skipped: list[str] = []
-    seen = read_observations(
-        *observations, skip_bad=skip_bad, on_bad=lambda error: skipped.append(str(error))
-    )
-    for line in skipped:
-        log(f"skipped {line}")
-    if skipped:
-        log(f"skipped {len(skipped)} bad rows, kept {len(seen)} observations")
-    if where is not None:
-        seen = select(seen, parse(where))
-    held = None
-    if holdout is not None:
-        held = parse(holdout)
+    chosen = None if where is None else parse(where)
+    held = None if holdout is None else parse(holdout)
+    skipped = Skipped(skip_bad)
+    try:
+        seen = read_observations(*observations, skip_bad=skip_bad, on_bad=skipped)
+    finally:
+        skipped.say_how_many()
+    if chosen is not None:
+        seen = select(seen, chosen)
+    if held is not None:
         select(seen, held)  # an unknown column is an error here
     known = None if transfer is None else load(transfer, Synergy.from_json)
     with progress_bar("bootstrap") as progress:
@@ -82,7 +87,7 @@ def command(
         "files": {path: _digest(path) for path in observations if path != "-"},
         "where": where,
         "holdout": holdout,
-        "skipped_rows": len(skipped),
+        "skipped_rows": skipped.count,
     }
     fitted = replace(fitted, provenance=fitted.provenance | origin)
     show(describe(fitted), fitted.to_json(), output, as_json)
