@@ -48,7 +48,7 @@ def solve(law: Law, problem: Problem, options: Options) -> tuple[Array, float, b
         raise InputError(f"law {law.name} cannot be fitted to {problem.name}: {reason}")
     runs, measured, objective = problem.runs, problem.measured, options.objective()
     starts = law.starts(runs, measured)
-    lower, upper = _box(law, problem, starts[0])
+    lower, upper = box(law, problem, starts[0])
     starts = np.clip(starts, lower, upper)
     weight = law.emphasis(runs)
     worth = value(law, runs, measured, objective, starts, weight)
@@ -69,7 +69,7 @@ def bounds(parameters: Sequence[Parameter]) -> tuple[Array, Array]:
     return np.array([low for low, _ in pairs]), np.array([high for _, high in pairs])
 
 
-def _box(law: Law, problem: Problem, at: Array) -> tuple[Array, Array]:
+def box(law: Law, problem: Problem, at: Array) -> tuple[Array, Array]:
     """The bounds, drawn together around ``at`` (p,) for parameters that are moot."""
     parameters = solved_parameters(law, problem)
     moot = law.moot(problem.runs)
@@ -111,8 +111,10 @@ def refit(
     resampled median does: 90% intervals then cover 95%, with the wider corner 90% (docs/laws.md).
     The draws are spread by √(n/(n − p)), at most √2, for n runs: residuals are smaller than errors.
     """
+    if not draws:
+        return np.empty((0, len(theta)))
     runs, measured = problem.runs, problem.measured
-    lower, upper = _box(law, problem, theta)
+    lower, upper = box(law, problem, theta)
     prior, emphasis = law.prior(runs, measured), law.emphasis(runs)
     objective = options.objective()
     residual = np.abs(objective.residual(law.loss(theta, runs), measured))
@@ -127,7 +129,7 @@ def refit(
     count = len(np.unique(problem.group))
     spread = np.sqrt(count / max(count - len(theta), count / 2))
     size = max(1, CHUNK // len(measured))
-    done = [np.empty((0, len(theta)))]
+    done = []
     for begin in range(0, draws, size):
         found = refitted(centre, weight[begin : begin + size])
         done.append(np.clip(theta + spread * (found - centre), lower, upper))

@@ -13,7 +13,7 @@ import numpy as np
 
 from blendlaw import __version__
 from blendlaw.errors import InputError
-from blendlaw.estimate import Options, Progress, bounds, natural, refit, solve, solved_parameters
+from blendlaw.estimate import Options, Progress, box, natural, refit, solve, solved_parameters
 from blendlaw.fitted import Candidate, HoldOut, LanguageFit, law_named
 from blendlaw.fitted import Fit as Fit
 from blendlaw.laws.base import REPETITION, Array, Law
@@ -61,19 +61,19 @@ def fit(
         raise InputError("the number of bootstrap refits must not be negative", value=bootstrap)
     if seed < 0:
         raise InputError("the seed must not be negative", value=seed)
-    observations = list(observations)
-    held = [seen for seen in observations if holdout is not None and holdout(seen)]
+    held: list[Observation] = []
+    kept: list[Observation] = []
+    for seen in observations:
+        (held if holdout is not None and holdout(seen) else kept).append(seen)
     if holdout is not None and not held:
         raise InputError("no observation is held out: the condition is true of none")
-    kept = [seen for seen in observations if holdout is None or not holdout(seen)]
     if not kept:
         raise InputError("there are no observations to fit")
+    worth = Worth(transfer or {}, repetition, substitution)
     candidates: tuple[Candidate, ...] = ()
     if law == "auto":
-        law, candidates = choose(kept, options, Worth(transfer or {}, repetition, substitution))
+        law, candidates = choose(kept, options, worth)
     rules = law_named(law)
-    known = transfer or {}
-    worth = Worth(known, repetition, substitution)
     asked = problems(kept, worth, joint=rules.joint)
     fits: dict[str, LanguageFit] = {}
     for number, problem in enumerate(asked):
@@ -86,7 +86,7 @@ def fit(
         languages=languages,
         sources=sources,
         transfer=rules.transfer({t: f.params for t, f in languages.items()}, sources)
-        or {t: dict(row) for t, row in known.items()},
+        or {t: dict(row) for t, row in worth.transfer.items()},
         repetition=repetition,
         substitution=substitution,
         success=not any(UNCONVERGED in f.warnings for f in languages.values()),
@@ -159,9 +159,7 @@ def _interval(names: Sequence[str], draws: Array) -> dict[str, tuple[float, floa
 def _warnings(law: Law, problem: Problem, theta: Array) -> tuple[str, ...]:
     """Parameters at a bound, and those that the observations do not determine."""
     parameters = solved_parameters(law, problem)
-    lower, upper = bounds(parameters)
-    moot = np.array([p.name in law.moot(problem.runs) for p in parameters])
-    lower, upper = np.where(moot, theta, lower), np.where(moot, theta, upper)
+    lower, upper = box(law, problem, theta)
     held = [
         f"{p.name} is at its {'lower' if at <= low else 'upper'} bound "
         f"{p.lower if at <= low else p.upper:g}"
@@ -181,10 +179,10 @@ def _warnings(law: Law, problem: Problem, theta: Array) -> tuple[str, ...]:
         loose |= set(names[inside][np.abs(column) > 0.3].tolist())
     for what, found in (
         ("not determined by these observations", sorted(loose)),
-        ("not fitted, since these runs cannot tell", names[moot].tolist()),
+        ("not fitted, since these runs cannot tell", law.moot(problem.runs)),
     ):
         if found:
-            shown = found if len(found) <= MANY else [f"{len(found)} parameters"]
+            shown = found if len(found) <= MANY else (f"{len(found)} parameters",)
             warnings.append(f"{what}: {', '.join(shown)}")
     return tuple(warnings)
 

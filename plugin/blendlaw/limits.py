@@ -90,16 +90,14 @@ def limits(
     return Limits(names, lower, np.maximum(lower, upper), reason)
 
 
-def plan_limits(plan: Plan, tokens: float, languages: Sequence[str] | None = None) -> Limits:
+def plan_limits(plan: Plan, tokens: float) -> Limits:
     """The limits that ``plan`` sets for the next ``tokens`` tokens, after what it has consumed.
 
-    ``languages`` (default: the plan's, in its order) may name languages that the plan does not:
-    they are free. Raises InputError as ``limits`` does.
+    In the order of its languages. Raises InputError as ``limits`` does.
     """
-    names = tuple(plan.languages if languages is None else languages)
-    known = {name: plan.languages[name] for name in names if name in plan.languages}
+    known = plan.languages
     return limits(
-        names,
+        tuple(known),
         tokens,
         floor={n: k.floor for n, k in known.items()},
         cap={n: k.cap for n, k in known.items()},

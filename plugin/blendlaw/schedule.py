@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blendlaw.errors import InputError
+from blendlaw.files import sync
 from blendlaw.limits import SUM_TOLERANCE
 from blendlaw.stored import typed
 from blendlaw.values import printable
@@ -137,7 +138,7 @@ def append(path: str | Path, record: StageRecord) -> Schedule:
                 raise
             _write(handle, record.line(), good)
         os.fsync(handle)  # also where the line was there: its writer may have died before this
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         error.filename = str(path)
         raise
@@ -239,11 +240,3 @@ def _write(handle: int, line: bytes, at: int) -> None:
         with suppress(OSError):
             os.ftruncate(handle, at)
         raise
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -17,6 +17,7 @@ from blendlaw.corpus.inputs import Piece
 from blendlaw.corpus.reading import Text, read_texts
 from blendlaw.corpus.scan import Bools, Records, digest
 from blendlaw.errors import InputError
+from blendlaw.files import sync
 from blendlaw.indexed import token_dtype
 from blendlaw.nearest import nearest
 
@@ -152,8 +153,8 @@ def encode(
             batch, size = [], 0
     _write(part, batch, coding)
     for path in part.iterdir():
-        _sync(path)
-    _sync(part)
+        sync(path)
+    sync(part)
     part.replace(folder)
 
 
@@ -171,11 +172,3 @@ def _write(folder: Path, batch: Sequence[tuple[int, str]], coding: Coding) -> No
             file.write(np.concatenate(found).tobytes())
         with (folder / f"{target}.lengths").open("ab") as file:
             file.write(np.array([len(ids) for ids in found], "<i4").tobytes())
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
