@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -73,8 +73,18 @@ def install() -> None:
         raise ValueError("the CPU rehearsal must be installed before megatron.core is imported")
     _installed = True
     os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # compiling takes longer than running
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")  # arguments.py asserts it with TP
     for patch in (*OF_TORCH, *OF_MEGATRON):
         patch()
+
+
+def leave() -> NoReturn:
+    """End the process at once: about one run in ten aborts in gloo's teardown, its work done."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _is_cuda(device: object) -> bool:
@@ -138,13 +148,16 @@ class _Stream:
 def streams() -> None:
     """p2p_communication.py:398 synchronizes; buffers and timers use streams, events, ranges.
 
-    Work on a CPU is done when the call returns: there is nothing to wait for.
+    Work on a CPU is done when the call returns: there is nothing to wait for, and no graph is ever
+    captured (torch's optimizers ask, where torch is a CUDA build).
     """
     cuda: Any = torch.cuda
     cuda.Stream = cuda.Event = _Stream
     _put(cuda, _Stream(), "current_stream", "default_stream")
     _put(cuda, contextlib.nullcontext(), "stream")
     _put(cuda, None, "synchronize", "set_stream")
+    if hasattr(torch, "accelerator"):
+        _put(torch.accelerator, _Stream(), "current_stream")
     _put(cuda.nvtx, None, "range_push", "range_pop")
 
 

@@ -173,8 +173,11 @@ class LanguageLoss:
         self._bank["train"].add_(self._step)
         self._step.zero_()
 
-    def follow_reruns(self, machine: Any) -> None:
-        """Begin and commit steps as Megatron's rerun state machine does: a replay counts once."""
+    def follow_reruns(self, machine: Any, then: Callable[[], None] | None = None) -> None:
+        """Begin and commit steps as Megatron's rerun state machine does: a replay counts once.
+
+        ``then`` is called after each commit: a step is done, but for the optimizer's part.
+        """
         should_run = machine.should_run_forward_backward
 
         @functools.wraps(should_run)
@@ -184,6 +187,8 @@ class LanguageLoss:
                 self.begin_step()
             else:
                 self.commit_step()
+                if then is not None:
+                    then()
             return run
 
         machine.should_run_forward_backward = followed
@@ -197,15 +202,34 @@ class LanguageLoss:
         on every rank of the group (default: all, so that every rank gets the result; those which
         count nothing add zeros). Languages without tokens are left out.
         """
-        total = self._bank[split].clone()
+        total = self._summed(split, group)
         self._bank[split].zero_()
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(total, group=group)
         return {
             language: Loss(loss / tokens, round(tokens))
-            for language, (loss, tokens) in zip(self.languages, total.tolist(), strict=True)
+            for language, (loss, tokens) in zip(self.languages, total, strict=True)
             if tokens
         }
+
+    def pending(self, group: torch.distributed.ProcessGroup | None = None) -> list[list[float]]:
+        """Sums of losses and tokens since training losses were last collected, over all ranks.
+
+        [languages, 2]: what a checkpoint between two log intervals would lose. On every rank.
+        """
+        return self._summed("train", group)
+
+    def restore(self, pending: list[list[float]]) -> None:
+        """Count ``pending`` again, on one rank. Raises ValueError if it is of other languages."""
+        if len(pending) != len(self.languages):
+            raise ValueError(f"sums of {len(pending)} languages, not {len(self.languages)}")
+        bank = self._bank["train"]
+        bank.add_(torch.tensor(pending, dtype=bank.dtype, device=bank.device))
+
+    def _summed(self, split: Split, group: torch.distributed.ProcessGroup | None) -> list[Any]:
+        total = self._bank[split].clone()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(total, group=group)
+        found: list[Any] = total.tolist()
+        return found
 
 
 def zigzag(ids: torch.Tensor, size: int, rank: int) -> torch.Tensor:

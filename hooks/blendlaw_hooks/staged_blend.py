@@ -1,7 +1,6 @@
 """StagedBlend: Megatron's BlendedDataset with weights that change from stage to stage.
 
-Bound of Megatron (the same in core_v0.12 to 0.19 and main of August 2026):
-``datasets.helpers.build_blending_indices``, ``datasets.utils.normalize``, and the public
+Bound of Megatron (the same in core_v0.12 to 0.19 and main of August 2026): the public
 ``BlendedMegatronDatasetBuilder(cls, sizes, is_built_on_rank, config).build()`` with the config's
 ``blend``, ``blend_per_split``, ``split``, ``split_matrix``, ``mock`` and ``path_to_cache``; of a
 mid-level dataset ``dataset_path``, where it has one. No private name.
@@ -10,68 +9,29 @@ mid-level dataset ``dataset_path``, where it has one. No private name.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
-import os
-import time
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
-from uuid import uuid4
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from blendlaw.errors import InputError
-from blendlaw.layout import Layout
-from blendlaw.schedule import Schedule, StageRecord, read_schedule
-
-PATIENCE = 1800.0
-"""Seconds that a sample's stage may stay undecided: a step, an evaluation, a checkpoint, a fit."""
-
-
-class _Index(NamedTuple):
-    """Of each sample of a stage: its dataset and the sample there. ``drawn``: by the stage's end.
-
-    ``dataset`` int16 and ``sample`` int64 are [samples of the stage], ``drawn`` int64 [datasets].
-    """
-
-    dataset: NDArray[np.int16]
-    sample: NDArray[np.int64]
-    drawn: NDArray[np.int64]
+from blendlaw_hooks.staged_index import StagedIndex
 
 
 class StagedBlend(torch.utils.data.Dataset[dict[str, Any]]):
     """A blend of ``datasets`` whose weights change by stage; no sample lost, none repeated.
 
-    Sample i is (dataset, sample of it) by ``layout``, schedule.jsonl and i alone. In a stage the
-    order is Megatron's (``build_blending_indices`` on the stage's samples and weights) and each
-    dataset goes on where the stage before left it. With one stage it is BlendedDataset's order.
-
-    When a sample of a stage is asked for that this process has not read of, the schedule is read
-    again, and waited for up to ``patience`` seconds: workers need no restart. As Megatron's own
-    blends, it is longer than the run, by one sample a dataset, so that the sampler accepts a
-    finished run.
-
-    Indices take 10 bytes a sample from the first stage to the last one met: mapped from files
-    that all processes share where ``config.path_to_cache`` is given, else in the memory of each.
-    Raises InputError if ``datasets`` are not those of ``layout`` or shorter than it says.
+    ``index`` says which sample of which dataset comes when. With one stage it is BlendedDataset's
+    order. Raises InputError if ``datasets`` are not those of its layout or shorter than it says.
     """
 
-    def __init__(
-        self,
-        datasets: Sequence[Any],
-        layout: Layout,
-        schedule: str | Path,
-        config: Any,
-        patience: float = PATIENCE,
-    ) -> None:
-        if len(datasets) != len(layout.sources):
-            problem = f"{len(datasets)} datasets for {len(layout.sources)} sources"
+    def __init__(self, datasets: Sequence[Any], index: StagedIndex, config: Any = None) -> None:
+        sources = index.layout.sources
+        if len(datasets) != len(sources):
+            problem = f"{len(datasets)} datasets for {len(sources)} sources"
             raise InputError(problem, column="sources")
-        for dataset, source in zip(datasets, layout.sources, strict=True):
+        for dataset, source in zip(datasets, sources, strict=True):
             path = getattr(dataset, "dataset_path", source.prefix)
             if path != source.prefix:
                 raise InputError(f"the dataset of {path} in the place of {source.prefix}")
@@ -79,174 +39,100 @@ class StagedBlend(torch.utils.data.Dataset[dict[str, Any]]):
                 problem = f"has {len(dataset)} samples where the run may draw {source.samples}"
                 raise InputError(problem, file=source.prefix)
         self.datasets = tuple(datasets)
-        self.layout = layout
-        self.config = config
-        self._schedule = Path(schedule)
-        self._patience = patience
-        self._records: tuple[StageRecord, ...] = ()
-        self._indices: dict[int, _Index] = {}
-        self._reread()
+        self.index = index
+        self.config = config  # Megatron's own datasets have one
 
     def __len__(self) -> int:
-        return self.layout.boundaries[-1] + len(self.datasets)
+        return len(self.index)
 
     def __getitem__(self, idx: int) -> dict[str, Any]:
-        _, dataset, sample = self.locate(idx)
+        _, dataset, sample = self.index.locate(idx)
         return {"dataset_id": dataset, **self.datasets[dataset][sample]}
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the indices: a mapped array would be pickled whole."""
-        return self.__dict__ | {"_indices": {}}
 
-    def locate(self, idx: int) -> tuple[int, np.int16, np.int64]:
-        """The number of the stage of sample ``idx``, its dataset, and the sample of that.
+class Labelled(torch.utils.data.Dataset[dict[str, Any]]):
+    """A dataset of Megatron whose samples say the number of their language as ``dataset_id``.
 
-        Waits for a stage that is not decided; InputError if it is not within the patience.
-        """
-        if not 0 <= idx < len(self):
-            raise IndexError(f"sample {idx} of {len(self)}")
-        starts = self.layout.boundaries[:-1]
-        number = bisect_right(starts, idx) - 1
-        if number >= len(self._records):
-            self._wait(number, idx)
-        index, inside = self._opened(number), idx - starts[number]
-        return number, index.dataset[inside], index.sample[inside]
+    ``language[i]`` is that of the i-th source of a blend; a dataset of one source has no id.
+    """
 
-    def prepare(self, record: StageRecord) -> None:
-        """Check that the next stage may be ``record``, and build its index where a cache is given.
+    def __init__(self, dataset: Any, language: Sequence[int]) -> None:
+        self._dataset = dataset
+        self._language = np.array(language, np.int16)
 
-        To be called by the rank that decides, before it appends: what fails here (a source that
-        would run out, a full disk) fails while the run can still go on with other weights, and
-        the others find the index made.
-        """
-        self._reread()
-        earlier = tuple(r for r in self._records if r.start_sample < record.start_sample)
-        self.layout.check_capacity(Schedule(earlier), record)
-        if self.config.path_to_cache:
-            self._index((*earlier, record))
+    def __len__(self) -> int:
+        return len(self._dataset)
 
-    def _reread(self) -> None:
-        records = read_schedule(self._schedule)
-        self.layout.check(records, self._schedule)
-        if records.records[: len(self._records)] != self._records:
-            problem = "lines that this run has trained by were changed or removed"
-            raise InputError(problem, file=self._schedule)
-        self._records = records.records
+    def __getitem__(self, idx: int) -> dict[str, Any]:
+        sample = dict(self._dataset[idx])
+        sample["dataset_id"] = self._language[sample.get("dataset_id", 0)]
+        return sample
 
-    def _wait(self, number: int, idx: int) -> None:
-        """Until the schedule has a record of the stage."""
-        until, pause = time.monotonic() + self._patience, 0.05
-        trainer = os.getppid()
-        while len(self._records) <= number:
-            self._reread()
-            if len(self._records) > number:
-                return
-            if time.monotonic() > until:
-                raise InputError(
-                    f"sample {idx} is in stage {self.layout.stages[number]!r}, which starts at "
-                    f"{self.layout.boundaries[number]} and was not decided within "
-                    f"{self._patience:g} s",
-                    file=self._schedule,
-                )
-            if torch.utils.data.get_worker_info() is not None and os.getppid() != trainer:
-                raise RuntimeError("the process that this worker loads for has ended")
-            time.sleep(pause)
-            pause = min(2 * pause, 2.0)
-
-    def _opened(self, number: int) -> _Index:
-        """The index of a stage that this process has read the record of."""
-        if number not in self._indices:
-            self._indices[number] = self._index(self._records[: number + 1])
-        return self._indices[number]
-
-    def _index(self, records: tuple[StageRecord, ...]) -> _Index:
-        """The index of the last of ``records``, the first stages of the run."""
-        weights = [self.layout.weights(record.weights) for record in records]
-        paths = self._cached(weights)
-        if not paths:
-            return self._built(weights)
-        if not all(path.exists() for path in paths):
-            for path, array in zip(paths, self._built(weights), strict=True):
-                _save(path, array)
-        return _Index(*(np.load(path, mmap_mode="r") for path in paths))
-
-    def _built(self, weights: list[list[float]]) -> _Index:
-        """The index of the last of the stages of these ``weights``, [stages, datasets]."""
-        from megatron.core.datasets import helpers
-        from megatron.core.datasets.utils import normalize
-
-        number, now = len(weights) - 1, weights[-1]
-        drawn = np.zeros(len(self.datasets), np.int64)
-        if number > 0:
-            drawn = self._opened(number - 1).drawn
-        size = self.layout.size(number)
-        last = number == len(self.layout.stages) - 1
-        length = size + len(self.datasets) if last else size
-        kept = np.flatnonzero(now).astype(np.int16)  # Megatron takes no weight of 0
-        # Its builder normalizes and BlendedDataset again: not the same to the last bit.
-        normal = normalize([now[k] for k in kept])
-        dataset, sample = np.zeros(length, np.int16), np.zeros(length, np.int64)
-        helpers.build_blending_indices(dataset, sample, normal, len(kept), length, False)
-        dataset = kept[dataset]
-        sample += drawn[dataset]
-        counts = np.bincount(dataset[:size], minlength=len(self.datasets))
-        return _Index(dataset, sample, drawn + counts)
-
-    def _cached(self, weights: list[list[float]]) -> list[Path]:
-        """The files of an index: named by all that it follows from."""
-        folder = self.config.path_to_cache
-        if not folder:
-            return []
-        sizes = [self.layout.size(number) for number in range(len(weights))]
-        what = json.dumps([sizes, weights, len(self.layout.stages) == len(weights)])
-        key = hashlib.sha256(what.encode()).hexdigest()[:32]
-        return [Path(folder, f"{key}-{type(self).__name__}-{n}.npy") for n in _Index._fields]
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # while it is unpickled there is no _dataset to ask
+            raise AttributeError(name)
+        return getattr(self._dataset, name)
 
 
 def build_staged_blend(
-    cls: type[Any],
-    layout: Layout,
-    schedule: str | Path,
-    config: Any,
-    is_built_on_rank: Callable[[], bool],
+    cls: type[Any], index: StagedIndex, config: Any, is_built_on_rank: Callable[[], bool]
 ) -> StagedBlend | None:
-    """The training set of ``layout``, from Megatron datasets of class ``cls`` (GPTDataset).
+    """The training set of ``index``, from Megatron datasets of class ``cls`` (GPTDataset).
 
     ``config`` is Megatron's dataset config; its own blend and split are not used. Must be called
     on all ranks: Megatron's builder keeps them in step. None on a rank that builds no datasets.
     """
+    datasets = []
+    for source in index.layout.sources:
+        single = per_split(config, [([source.prefix], None), None, None])
+        datasets.append(_build(cls, [source.samples, None, None], is_built_on_rank, single)[0])
+    if any(dataset is None for dataset in datasets):
+        return None
+    return StagedBlend(datasets, index, config)
+
+
+def build_held_out(
+    cls: type[Any],
+    blend: Sequence[tuple[str, float]],
+    language: Sequence[int],
+    split: int,
+    size: int | None,
+    config: Any,
+    is_built_on_rank: Callable[[], bool],
+) -> Any:
+    """Megatron's set of ``split`` (1 validation, 2 test), labelled.
+
+    ``blend`` are prefixes and weights, ``language`` the number of each one's language; ``size``
+    samples, None for all there are. With the config's ``multiple_validation_sets`` a list, one set
+    a prefix. None where there are no prefixes, or on a rank that builds no datasets.
+    """
+    if not blend:
+        return None
+    weights = None if size is None else [weight for _, weight in blend]
+    blends: list[Any] = [None, None, None]
+    blends[split] = ([prefix for prefix, _ in blend], weights)
+    sizes: list[int | None] = [None, None, None]
+    sizes[split] = size
+    built = _build(cls, sizes, is_built_on_rank, per_split(config, blends))[split]
+    if isinstance(built, list):
+        each = zip(built, language, strict=True)
+        return [None if one is None else Labelled(one, [number]) for one, number in each]
+    return None if built is None else Labelled(built, language)
+
+
+def per_split(config: Any, blends: list[Any]) -> Any:
+    """Megatron's dataset config with these blends of training, validation and test sets."""
+    changed = copy.copy(config)
+    changed.blend = changed.split = changed.split_matrix = None
+    changed.blend_per_split = blends
+    changed.mock = False
+    return changed
+
+
+def _build(cls: type[Any], sizes: list[Any], is_built_on_rank: Any, config: Any) -> list[Any]:
     from megatron.core.datasets.blended_megatron_dataset_builder import (
         BlendedMegatronDatasetBuilder,
     )
 
-    datasets = []
-    for source in layout.sources:
-        single = copy.copy(config)
-        single.blend = single.split = single.split_matrix = None
-        single.blend_per_split = [([source.prefix], None), None, None]
-        single.mock = False
-        sizes = [source.samples, None, None]
-        builder = BlendedMegatronDatasetBuilder(cls, sizes, is_built_on_rank, single)
-        datasets.append(builder.build()[0])
-    if any(dataset is None for dataset in datasets):
-        return None
-    return StagedBlend(datasets, layout, schedule, config)
-
-
-def _save(path: Path, array: Any) -> None:
-    """Write beside and rename: whoever sees the file sees all of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{uuid4().hex}.tmp")
-    try:
-        with open(beside, "xb") as out:
-            # np.save leaves the data to C, where a full disk is not noticed.
-            np.lib.format.write_array_header_1_0(
-                out, np.lib.format.header_data_from_array_1_0(array)
-            )
-            out.write(array.data)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    built: list[Any] = BlendedMegatronDatasetBuilder(cls, sizes, is_built_on_rank, config).build()
+    return built

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
@@ -62,6 +63,10 @@ class Layout:
     def size(self, stage: int) -> int:
         """Samples in the stage of that number."""
         return self.boundaries[stage + 1] - self.boundaries[stage]
+
+    def stage_of(self, sample: int) -> int:
+        """The number of the stage of that sample; the last one for all behind it."""
+        return bisect_right(self.boundaries[:-1], sample) - 1
 
     def weights(self, by_language: Mapping[str, float]) -> list[float]:
         """The weight of each source: to the last bit what Megatron's blend builder works with."""

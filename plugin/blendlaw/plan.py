@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -88,13 +88,14 @@ class LanguagePlan:
 
     ``value`` is what a nat of its loss is worth beside the others, ``consumed`` the tokens of it
     that were trained on before. ``unique_tokens`` is None when neither the plan nor an ``.idx``
-    file says.
+    file says; ``bytes_per_token`` is that of the tokenizer on it, for bits per byte.
     """
 
     sources: _Sources = ()
     valid_sources: _Sources = ()
     test_sources: _Sources = ()
     unique_tokens: Positive | None = None
+    bytes_per_token: Positive | None = None
     max_epochs: Positive | None = None
     floor: Share = 0.0
     cap: Share = 1.0
@@ -140,6 +141,22 @@ class Run:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class Refit:
+    """What is fitted before a stage by law, while the run trains.
+
+    ``law`` as for ``blendlaw.fit``; ``observations`` are files of earlier runs (proxies) that are
+    fitted together with what this run measured; ``split`` says which losses, and ``where`` leaves
+    rows out, of both. The default law needs no other runs: what a mixture law fits cannot be told
+    from one run at constant weights.
+    """
+
+    law: Name = "chinchilla"
+    observations: tuple[str, ...] = ()
+    split: Literal["train", "valid"] = "train"
+    where: Name | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Plan:
     """A run, its languages and its stages, in the order of the file; consistent once made.
 
@@ -149,6 +166,7 @@ class Plan:
     run: Run
     languages: Annotated[Mapping[Name, LanguagePlan], Field(min_length=1)]
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    refit: Refit = Refit()
 
     def __post_init__(self) -> None:
         total = sum(stage.tokens for stage in self.stages)
@@ -293,4 +311,4 @@ def _table(place: tuple[str | int, ...]) -> type[Any]:
         return Plan
     if place[0] == "languages":
         return LanguagePlan if len(place) == 2 else Source
-    return Run if place[0] == "run" else Stage
+    return {"run": Run, "refit": Refit}.get(str(place[0]), Stage)

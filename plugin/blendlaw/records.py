@@ -103,6 +103,7 @@ def observe(
     tokens: float,
     bytes_per_token: Mapping[str, float] | None = None,
     tokens_by_language: Mapping[str, float] | None = None,
+    unique_tokens: Mapping[str, float] | None = None,
     run: str | None = None,
     stage: str | None = None,
     step: int | None = None,
@@ -110,11 +111,13 @@ def observe(
 ) -> list[Observation]:
     """Observations of ``{language: (loss in nats/token, tokens it is the mean of)}``.
 
+    Losses are kept to 9 digits: summed in another order, as after a resume, they are the same.
     ``bpb`` is loss / ln 2 / bytes_per_token where those are known. A language whose loss is not
     finite and above 0 has none: nothing can be fitted to it. Raises InputError as Observation.
     """
     found = []
     for language, (loss, counted) in losses.items():
+        loss = float(f"{loss:.9g}")
         if math.isfinite(loss) and loss > 0:
             size = (bytes_per_token or {}).get(language)
             found.append(
@@ -126,6 +129,7 @@ def observe(
                     loss_tokens=counted,
                     bpb=None if size is None else loss / math.log(2) / size,
                     tokens_by_language=tokens_by_language,
+                    unique_tokens=unique_tokens or None,
                     run=run,
                     stage=stage,
                     step=step,

@@ -37,6 +37,7 @@ from megatron.core.datasets.utils import Split as MegatronSplit  # noqa: E402
 from megatron.core.datasets.utils import normalize  # noqa: E402
 
 from blendlaw_hooks.staged_blend import StagedBlend, build_staged_blend  # noqa: E402
+from blendlaw_hooks.staged_index import StagedIndex  # noqa: E402
 
 LENGTH = 16
 
@@ -78,11 +79,12 @@ def decide(path: Path, laid: Layout, number: int, weights: list[float]) -> Stage
 
 def staged(laid: Layout, path: Path, config: Any = None, patience: float = 0.0) -> StagedBlend:
     datasets = [Numbers(source.samples, n) for n, source in enumerate(laid.sources)]
-    return StagedBlend(datasets, laid, path, config or no_cache(), patience)
+    cache = (config or no_cache()).path_to_cache
+    return StagedBlend(datasets, StagedIndex(laid, path, cache, patience))
 
 
 def order(data: StagedBlend, start: int = 0) -> list[tuple[int, int]]:
-    drawn = (data[idx] for idx in range(start, data.layout.boundaries[-1]))
+    drawn = (data[idx] for idx in range(start, data.index.layout.boundaries[-1]))
     return [(int(each["dataset_id"]), each["sample"]) for each in drawn]
 
 
@@ -172,7 +174,12 @@ def test_one_stage_is_megatrons_blend_bit_for_bit(
         )
     try:
         theirs = BlendedMegatronDatasetBuilder(GPTDataset, sizes, lambda: True, config).build()[0]
-        ours = build_staged_blend(GPTDataset, laid, tmp_path / "s.jsonl", config, lambda: True)
+        ours = build_staged_blend(
+            GPTDataset,
+            StagedIndex(laid, tmp_path / "s.jsonl", config.path_to_cache),
+            config,
+            lambda: True,
+        )
     finally:
         if cached:
             torch.distributed.destroy_process_group()
@@ -183,14 +190,14 @@ def test_one_stage_is_megatrons_blend_bit_for_bit(
     ]
     assert samples <= len(theirs) <= len(ours)
     for idx in range(len(theirs)):
-        _, dataset, sample = ours.locate(idx)
+        _, dataset, sample = ours.index.locate(idx)
         assert dataset == theirs.dataset_index[idx]
         assert sample == theirs.dataset_sample_index[idx]
         assert dataset.dtype == theirs.dataset_index.dtype
         if idx % 50 == 0:
             assert same(ours[idx], theirs[idx])
     assert not list(tmp_path.glob("cache/.*"))
-    assert len(list(tmp_path.glob("cache/*StagedBlend*"))) == (3 if cached else 0)
+    assert len(list(tmp_path.glob("cache/*StagedIndex*"))) == (3 if cached else 0)
 
 
 @settings(deadline=None)
@@ -227,7 +234,7 @@ def test_weights_are_megatrons_to_the_last_bit(
         samples,
         SimpleNamespace(path_to_cache=None, defer_npy_index_mmap=False),
     )
-    located = [ours.locate(idx) for idx in range(samples)]
+    located = [ours.index.locate(idx) for idx in range(samples)]
     assert [dataset for _, dataset, _ in located] == theirs.dataset_index.tolist()
     assert [sample for _, _, sample in located] == theirs.dataset_sample_index.tolist()
 
@@ -239,17 +246,24 @@ def test_stages_of_real_sources_go_on_where_they_stood(prefixes: list[str], tmp_
     append(tmp_path / "s.jsonl", StageRecord("0", 0, first, 0, "plan"))
     append(tmp_path / "s.jsonl", StageRecord("1", 500, second, 0, "plan"))
     config = megatron_config(prefixes, [1.0] * 4, None)
-    ours = build_staged_blend(GPTDataset, laid, tmp_path / "s.jsonl", config, lambda: True)
+    ours = build_staged_blend(
+        GPTDataset,
+        StagedIndex(laid, tmp_path / "s.jsonl", config.path_to_cache),
+        config,
+        lambda: True,
+    )
     assert ours is not None
     seen: list[list[int]] = [[] for _ in prefixes]
     for idx in range(1000):
-        _, dataset, sample = ours.locate(idx)
+        _, dataset, sample = ours.index.locate(idx)
         seen[dataset].append(int(sample))
         assert same(ours[idx], {"dataset_id": dataset, **ours.datasets[dataset][sample]})
     assert all(each == list(range(len(each))) for each in seen)
     assert [len(each) for each in seen] == pytest.approx([250, 135, 315, 300], abs=3)
     again = pickle.loads(pickle.dumps(ours))
-    assert [again.locate(idx) for idx in range(1000)] == [ours.locate(idx) for idx in range(1000)]
+    assert [again.index.locate(idx) for idx in range(1000)] == [
+        ours.index.locate(idx) for idx in range(1000)
+    ]
 
 
 # None lost, none repeated.
@@ -367,16 +381,16 @@ def test_datasets_of_another_layout(prefixes: list[str], tmp_path: Path) -> None
     path = tmp_path / "s.jsonl"
     laid = layout([10], ["a", "b"], 10)
     with pytest.raises(InputError, match="sources: 1 datasets for 2 sources"):
-        StagedBlend([Numbers(10)], laid, path, no_cache())
+        StagedBlend([Numbers(10)], StagedIndex(laid, path))
     with pytest.raises(InputError, match="p1: has 9 samples where the run may draw 10"):
-        StagedBlend([Numbers(10), Numbers(9)], laid, path, no_cache())
+        StagedBlend([Numbers(10), Numbers(9)], StagedIndex(laid, path))
     made = plan(prefixes, [(100, {"Go": 0.5, "C": 0.3, "Zig": 0.2})])
     laid = lay_out(made, 100)
     config = megatron_config(prefixes, [1.0] * 4, None)
-    ours = build_staged_blend(GPTDataset, laid, path, config, lambda: True)
+    ours = build_staged_blend(GPTDataset, StagedIndex(laid, path), config, lambda: True)
     assert ours is not None
     with pytest.raises(InputError, match=r"the dataset of .*s3 in the place of .*s0"):
-        StagedBlend(ours.datasets[::-1], laid, path, config)
+        StagedBlend(ours.datasets[::-1], StagedIndex(laid, path))
 
 
 def test_a_schedule_of_other_languages(tmp_path: Path) -> None:
@@ -403,15 +417,15 @@ def test_a_stage_is_prepared_before_it_is_recorded(tmp_path: Path) -> None:
     config = SimpleNamespace(path_to_cache=str(tmp_path / "cache"))
     ours = staged(laid, path, config)
     with pytest.raises(InputError, match=r"stage '1' would bring p1 \(b\) to 60 samples"):
-        ours.prepare(StageRecord("1", 40, {"a": 0.0, "b": 1.0}, 30, ""))
-    ours.prepare(StageRecord("1", 40, {"a": 0.5, "b": 0.5}, 30, ""))
+        ours.index.prepare(StageRecord("1", 40, {"a": 0.0, "b": 1.0}, 30, ""))
+    ours.index.prepare(StageRecord("1", 40, {"a": 0.5, "b": 0.5}, 30, ""))
     files = set((tmp_path / "cache").iterdir())
     assert len(files) == 6
     # Prepared is not decided: other weights may follow.
     decide(path, laid, 1, [0.75, 0.25])
     assert np.bincount([d for d, _ in order(ours)[40:]]).tolist() == [30, 10]
     assert files < set((tmp_path / "cache").iterdir())
-    ours.prepare(StageRecord("1", 40, {"a": 0.75, "b": 0.25}, 40, "test"))
+    ours.index.prepare(StageRecord("1", 40, {"a": 0.75, "b": 0.25}, 40, "test"))
 
 
 def test_a_full_disk_is_met_before_the_stage_is_recorded(tmp_path: Path) -> None:
@@ -424,9 +438,9 @@ def test_a_full_disk_is_met_before_the_stage_is_recorded(tmp_path: Path) -> None
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
     try:
         with pytest.raises(OSError, match="File too large"):
-            ours.prepare(record)
+            ours.index.prepare(record)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert len(list(cache.iterdir())) == 3  # those of the first stage
-    ours.prepare(record)
+    ours.index.prepare(record)
     assert len(list(cache.iterdir())) == 6

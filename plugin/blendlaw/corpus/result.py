@@ -134,6 +134,8 @@ def starter_plan(corpus: Corpus, folder: Path) -> str:
         if valid.prefix:
             lines.append(f"valid_sources = [{_quoted(str(folder / valid.prefix))}]")
         lines.append(f"unique_tokens = {train.tokens}")
+        if train.bytes_per_token is not None:
+            lines.append(f"bytes_per_token = {train.bytes_per_token:.6g}")
     lines += ["", "[[stages]]", 'name = "main"', f"tokens = {tokens}", 'weights = "proportional"']
     return "\n".join(lines) + "\n"
 

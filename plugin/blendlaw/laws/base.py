@@ -144,7 +144,8 @@ class Law(ABC):
 
     def unsuitable(self, runs: Runs) -> str | None:
         """Why the law cannot be fitted to these runs, or None if it can."""
-        needed = len(self.solved_parameters(runs.languages, int(runs.target[0])))
+        solved = self.solved_parameters(runs.languages, int(runs.target[0]))
+        needed = len({parameter.name for parameter in solved} - {*self.moot(runs)})
         if len(runs) < needed:
             return f"{len(runs)} observations are too few for its {needed} parameters"
         return None

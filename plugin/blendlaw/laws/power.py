@@ -69,6 +69,14 @@ class PowerSum(Law):
     def parameters(self, languages: Sequence[str], target: int) -> Sequence[Parameter]:
         return self.law_parameters
 
+    def moot(self, runs: Runs) -> tuple[str, ...]:
+        """With models of one size, a term of size alone is a part of the constant one."""
+        if np.ptp(runs.log_params) > 0:
+            return ()
+        of_size = [term for term in self.terms if term.size and not (term.data or term.power)]
+        columns = [column for term in of_size for column in term.columns]
+        return tuple(self.law_parameters[column].name for column in columns)
+
     def loss(self, theta: Array, runs: Runs) -> Array:
         total = np.zeros((*theta.shape[:-1], len(runs)))
         for term in self.terms:
@@ -98,12 +106,19 @@ class PowerSum(Law):
         """Every combination of ``exponents``, with the amplitudes that fit it best.
 
         Given the exponents the law is linear in its amplitudes: relative least squares finds them.
+        A moot amplitude is the least there is.
         """
-        amplitudes = [term.amplitude for term in self.terms]
+        every = [term.amplitude for term in self.terms]
         theta = np.zeros((int(np.prod([len(e) for e in self.exponents])), len(self.law_parameters)))
-        others = [i for i in range(theta.shape[1]) if i not in amplitudes]
+        others = [i for i in range(theta.shape[1]) if i not in every]
         theta[:, others] = list(product(*self.exponents))
-        heights = [term.value(theta, runs.log_params, runs.log_effective) for term in self.terms]
+        moot = self.moot(runs)
+        terms = [t for t in self.terms if self.law_parameters[t.amplitude].name not in moot]
+        amplitudes = [term.amplitude for term in terms]
+        theta[:, every] = np.log([self.law_parameters[column].lower for column in every])
+        at_one = theta.copy()
+        at_one[:, every] = 0.0
+        heights = [term.value(at_one, runs.log_params, runs.log_effective) for term in terms]
         basis = np.stack(np.broadcast_arrays(*heights), -1) / loss[:, None]
         size = np.sqrt((basis**2).mean(1))
         basis /= size[:, None, :]

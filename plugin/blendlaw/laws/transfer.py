@@ -48,7 +48,7 @@ class Transfer(Law):
             for number, name in enumerate(runs.languages)
             if number != runs.target[0] and not (runs.shares[:, number] > 0).any()
         ]
-        return (*(() if repeated else ("lam", "nu")), *unseen)
+        return (*self.curve.moot(runs), *(() if repeated else ("lam", "nu")), *unseen)
 
     def parameters(self, languages: Sequence[str], target: int) -> Sequence[Parameter]:
         others = [name for number, name in enumerate(languages) if number != target]

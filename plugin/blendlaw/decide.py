@@ -1,0 +1,153 @@
+"""What the next stage of a run trains on: a refit where its policy needs one, and a record.
+
+A decision follows from the plan, the earlier stages and what was measured until then alone, so a
+run that is killed and resumed decides the same again. Whatever goes wrong on the way to weights
+(a fit that fails, a policy that raises), the weights of the stage before stand, and the record says
+why.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from blendlaw.errors import InputError
+from blendlaw.fitting import Fit, fit
+from blendlaw.layout import Layout
+from blendlaw.observations import Observation, read_observations
+from blendlaw.plan import Plan, Stage
+from blendlaw.policies import POLICIES, Proposal, propose, within_limits
+from blendlaw.schedule import Schedule, StageRecord
+from blendlaw.where import parse, select
+
+MOVED = 1e-6
+"""Limits that change a weight by less have only rounded it."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The record of a stage, and the fit that it follows from, if one does."""
+
+    record: StageRecord
+    fit: Fit | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether a fit was wanted and the weights before stand, since it failed."""
+        return self.record.reason.startswith("kept ")
+
+
+def decide(
+    plan: Plan,
+    layout: Layout,
+    schedule: Schedule,
+    history: Sequence[Observation],
+    at_sample: int,
+) -> Decision:
+    """The stage after those of ``schedule``, decided when ``at_sample`` samples are consumed.
+
+    ``history`` is what a fit may use (see ``usable``). Weights are within the plan's limits,
+    which count what the earlier stages consume. Raises InputError if there is no stage before
+    whose weights could stand, or if those do not meet the limits.
+    """
+    number = len(schedule.records)
+    stage = plan.stages[number]
+    ahead = plan
+    for record in schedule.records:
+        ahead = ahead.after(plan.stage(record.stage), record.weights)
+    fitted: Fit | None = None
+    try:
+        if needs_fit(stage):
+            fitted = fit(history, plan.refit.law)
+        proposal = propose(ahead, stage, fitted, history)
+        reason = _reason(stage, fitted, proposal)
+    except Exception as error:  # a policy is anybody's code
+        if not schedule.records:
+            raise _told(stage, error) from error
+        before = schedule.records[-1]
+        proposal = within_limits(ahead, stage, before.weights)
+        told = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        reason = f"kept the weights of {before.stage}: {' '.join(told.split())}"
+        fitted = None
+    return Decision(
+        StageRecord(
+            stage=stage.name,
+            start_sample=layout.boundaries[number],
+            weights=dict(proposal),
+            decided_at_sample=at_sample,
+            reason=reason,
+            fit=None if fitted is None else fit_file(number, stage),
+        ),
+        fitted,
+    )
+
+
+def needs_fit(stage: Stage) -> bool:
+    """Whether the stage's policy is given a fit: the law's, and those of plugins."""
+    policy = stage.weights
+    return isinstance(policy, str) and (policy == "law" or policy not in POLICIES)
+
+
+def usable(
+    plan: Plan, own: Iterable[Observation], earlier: Iterable[Observation], tokens: float
+) -> list[Observation]:
+    """What a decision after ``tokens`` tokens may be fitted to.
+
+    ``own`` rows of this run up to there and ``earlier`` ones of others: those of ``refit.split``
+    (or of none, as runs made elsewhere may be) and of ``refit.where``.
+    """
+    mine = (each for each in own if each.tokens <= tokens)
+    kept = [each for each in (*earlier, *mine) if each.split in (plan.refit.split, None)]
+    return select(kept, parse(plan.refit.where)) if plan.refit.where else kept
+
+
+def earlier_runs(plan: Plan) -> list[Observation]:
+    """The observations of the plan's ``refit.observations``. Raises InputError and OSError."""
+    if plan.refit.where:
+        parse(plan.refit.where)
+    files = plan.refit.observations
+    return read_observations(*files) if files else []
+
+
+def fit_file(number: int, stage: Stage) -> str:
+    """The fit of a stage, relative to the run's folder."""
+    return f"fits/{number + 1}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', stage.name)}.json"
+
+
+def seen(plan: Plan, layout: Layout, schedule: Schedule, samples: int) -> dict[str, float]:
+    """The tokens of each language after ``samples`` samples of the run, with those ``consumed``.
+
+    By the weights of the stages: what was drawn is within two samples of it a source and stage.
+    """
+    found = {name: language.consumed for name, language in plan.languages.items()}
+    ends = layout.boundaries[1:]
+    for record, end in zip(schedule.records, ends, strict=False):
+        drawn = max(0, min(end, samples) - record.start_sample)
+        for language, weight in record.weights.items():
+            found[language] += weight * drawn * plan.run.sequence_length
+    return found
+
+
+def _reason(stage: Stage, fitted: Fit | None, proposal: Proposal) -> str:
+    """Why these weights, in a line."""
+    policy = stage.weights if isinstance(stage.weights, str) else "the plan's table"
+    reason = policy
+    if fitted is not None:
+        count = sum(language.n_observations for language in fitted.languages.values())
+        reason = f"{policy}: {fitted.law} fitted to {count} observations"
+        if not fitted.success:
+            reason += ", not converged"
+    moved = [
+        f"{language} {proposal.requested[language]:.4g} to {weight:.4g}"
+        for language, weight in proposal.items()
+        if abs(weight - proposal.requested[language]) > MOVED
+    ]
+    return reason + (f"; within limits: {', '.join(moved)}" if moved else "")
+
+
+def _told(stage: Stage, error: Exception) -> Exception:
+    if isinstance(error, InputError):
+        told = f"stage {stage.name!r} is the first, so no weights can stand for it: {error.problem}"
+        return replace(error, problem=told)
+    return error
