@@ -1,4 +1,4 @@
-"""blendlaw report: what was measured, fitted and decided, as one page."""
+"""blendlaw report: what was measured, fitted, decided and trained, as one page."""
 
 from __future__ import annotations
 
@@ -34,17 +34,19 @@ KEYS = {"law": "fit", "gain_percent": "synergy", "kkt_residual": "allocation"}
 def command(paths: Sequence[str], weights: Sequence[str], output: str | None) -> None:
     """Put observations, fit.json, synergy.json and allocation.json on one page of HTML.
 
-    PATH is any of these files, or a folder that has them.
+    PATH is any of these files, a folder that has them, or the folder of a training run.
     """
     from blendlaw.allocation import Allocation
     from blendlaw.fitted import Fit
     from blendlaw.observations import read_observations
     from blendlaw.report.page import render
+    from blendlaw.report.training import read_run
     from blendlaw.synergy import Synergy
     from blendlaw.weights import read_weights
 
+    run = folder_of_run(paths)
     sorted_: dict[str, list[str]] = {}
-    for path in expand(paths):
+    for path in expand(paths, run):
         sorted_.setdefault(kind(path), []).append(path)
     measured = sorted_.pop("observations", [])
     for what, several in sorted_.items():
@@ -58,6 +60,7 @@ def command(paths: Sequence[str], weights: Sequence[str], output: str | None) ->
             raise click.BadParameter(f"{given!r} is not NAME=FILE", param_hint="--weights")
         others[name] = read_weights(file)
     page = render(
+        run=None if run is None else read_run(run),
         observations=read_observations(*measured) if measured else (),
         fit=load(one["fit"], Fit.from_json) if "fit" in one else None,
         synergy=load(one["synergy"], Synergy.from_json) if "synergy" in one else None,
@@ -67,10 +70,21 @@ def command(paths: Sequence[str], weights: Sequence[str], output: str | None) ->
     emit(page, output)
 
 
-def expand(paths: Sequence[str]) -> list[str]:
+def folder_of_run(paths: Sequence[str]) -> str | None:
+    """The folder among ``paths`` that a training run has written. InputError if two are."""
+    from blendlaw.report.training import is_run
+
+    found = list(dict.fromkeys(path for path in paths if is_run(path)))
+    if len(found) > 1:
+        raise InputError(f"two folders are of training runs: {found[0]} and {found[1]}")
+    return found[0] if found else None
+
+
+def expand(paths: Sequence[str], run: str | None = None) -> list[str]:
     """``paths`` with every folder replaced by the known files in it, each file once.
 
-    Raises InputError for a folder without any.
+    The losses of ``run``, the folder of a training run, are its own and not among them. Raises
+    InputError for a folder without any.
     """
     found: dict[str, None] = {}
     for path in paths:
@@ -78,9 +92,11 @@ def expand(paths: Sequence[str]) -> list[str]:
             found[path] = None
             continue
         inside = [str(Path(path) / name) for name in FILES if (Path(path) / name).is_file()]
-        if not inside:
+        if not inside and path != run:
             raise InputError(f"has none of {', '.join(FILES)}", file=path)
         found |= dict.fromkeys(inside)
+    if run is not None:
+        found.pop(str(Path(run) / "losses.jsonl"), None)
     return list(found)
 
 

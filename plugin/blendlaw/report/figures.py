@@ -61,6 +61,8 @@ class Panel:
     alt: str
     diagonal: bool = False
     note: str = ""
+    marks: tuple[tuple[float, str], ...] = ()
+    """Where on the x axis something begins, and what."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,28 @@ class Bars:
     weights: Floats
     interval: tuple[tuple[float, float] | None, ...]
     others: Mapping[str, Mapping[str, float]]
+    alt: str
+
+
+@dataclass(frozen=True)
+class StageBars:
+    """Weights by stage, a bar of all languages each; None for a stage that is not decided."""
+
+    languages: tuple[str, ...]
+    stages: tuple[str, ...]
+    weights: tuple[Mapping[str, float] | None, ...]
+    alt: str
+
+
+@dataclass(frozen=True)
+class ValueBars:
+    """A value by language, with its 90% interval where there is one; ``unit`` percent or count."""
+
+    languages: tuple[str, ...]
+    values: Floats
+    interval: tuple[tuple[float, float] | None, ...]
+    label: str
+    unit: str
     alt: str
 
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from blendlaw.errors import InputError
 from blendlaw.languages import colour
-from blendlaw.report import evidence, figures, panels, tables, words
+from blendlaw.report import evidence, figures, panels, run_figures, run_words, tables, words
+from blendlaw.report.outcome import Outcome, outcomes
 
 if TYPE_CHECKING:
     from blendlaw.allocation import Allocation
     from blendlaw.fitted import Fit
     from blendlaw.observations import Observation
+    from blendlaw.report.training import TrainingRun
     from blendlaw.synergy import Synergy
 
 SCATTERED = "Each point is a run: darker, the larger the model."
@@ -38,8 +40,41 @@ class Group:
     figures: tuple[Figure, ...]
 
 
+@dataclass(frozen=True)
+class Chart:
+    """Drawn bars, their heading and what they say; ``legend`` names the languages, if needed."""
+
+    title: str
+    svg: str
+    caption: str
+    legend: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Predicted beside measured, for one split."""
+
+    title: str
+    chart: Chart | None
+    table: tables.Table
+
+
+@dataclass(frozen=True)
+class RunPart:
+    """What the page shows of a training run."""
+
+    notes: tuple[str, ...]
+    losses: Group
+    weights: tuple[Chart, ...]
+    decisions: tables.Table
+    seen: tables.Table
+    outcome: str
+    comparisons: tuple[Comparison, ...]
+
+
 def render(
     *,
+    run: TrainingRun | None = None,
     observations: Sequence[Observation] = (),
     fit: Fit | None = None,
     synergy: Synergy | None = None,
@@ -49,19 +84,28 @@ def render(
     """The page, from whatever is given; ``weights`` are further blends, by name, to show beside
     the allocation's. The same input gives the same text.
 
-    Raises InputError if nothing is given, or if matplotlib or jinja2 is not installed.
+    What a ``run`` measured is drawn as its curves, and with the other observations only where
+    there are any or a fit of them. Raises InputError if nothing is given, or if matplotlib or
+    jinja2 is not installed.
     """
-    if not observations and fit is None and synergy is None and allocation is None:
-        raise InputError("a report needs observations, a fit, a synergy or an allocation")
+    given = bool(observations) or not (fit is None and synergy is None and allocation is None)
+    if not given and run is None:
+        raise InputError("a report needs observations, a fit, a synergy, an allocation or a run")
+    if run is not None and (observations or fit is not None):
+        observations = [*observations, *run.observations]
     try:
         from jinja2 import Environment, StrictUndefined
 
-        from blendlaw.report import drawing
+        from blendlaw.report import charts
     except ImportError as error:
         raise InputError(
             f"the report needs matplotlib and jinja2: pip install 'blendlaw[report]' ({error})"
         ) from error
     extra = dict(weights or {})
+    found = () if run is None else outcomes(run)
+    headline = [] if run is None else run_words.run_headline(run, found)
+    if given:
+        headline += words.headline(observations, fit, synergy, allocation)
     bars = None if allocation is None else figures.weight_bars(allocation, fit, extra)
     environment = Environment(
         autoescape=True,
@@ -75,12 +119,14 @@ def render(
         (files("blendlaw.report") / "page.html.j2").read_text(encoding="utf-8")
     )
     page = template.render(
-        headline=words.headline(observations, fit, synergy, allocation),
-        facts=words.facts(observations, fit, allocation),
+        headline=headline,
+        facts=([] if run is None else run_words.run_facts(run, found))
+        + words.facts(observations, fit, allocation),
+        run=None if run is None else run_part(run, found),
         allocation=allocation,
         bars=bars,
-        bars_svg="" if bars is None else drawing.bars(bars, "weights"),
-        marks=[] if bars is None else drawing.legend(bars),
+        bars_svg="" if bars is None else charts.bars(bars, "weights"),
+        marks=[] if bars is None else charts.legend(bars),
         weight_table=None if allocation is None else tables.weight_table(allocation, extra),
         gains=[] if allocation is None else words.gain_lines(allocation),
         groups=groups(observations, fit, allocation),
@@ -91,6 +137,48 @@ def render(
         provenance=None if fit is None else words.provenance(fit),
     )
     return page.encode(errors="replace").decode()  # lone surrogates, which JSON may hold
+
+
+def run_part(run: TrainingRun, found: Sequence[Outcome] | str) -> RunPart:
+    """The sections of a training run, drawn."""
+    from blendlaw.report import charts
+
+    by_byte = run_figures.in_bytes(run)
+    text = run_words.losses_text(run, by_byte)
+    several = run_figures.loss_panels(run)
+    total = len({seen.language for seen in run.observations})
+    if len(several) < total:
+        text += f" {len(several)} of {total} languages are drawn."
+    stages = run_figures.stage_bars(run)
+    weights = []
+    if run.records:
+        svg = charts.stage_bars(stages, "stages")
+        caption = "The numbers are in the table of decisions."
+        weights.append(Chart("Weights", svg, caption, stages.languages))
+    epochs = run_figures.epoch_bars(run)
+    if epochs is not None:
+        caption = "Tokens seen ÷ unique tokens, where these are known."
+        weights.append(Chart("Epochs", charts.value_bars(epochs, "epochs"), caption))
+    comparisons = []
+    for one in () if isinstance(found, str) else found:
+        errors = run_figures.error_bars(one)
+        title = run_words.outcome_title(one)
+        drawn = None
+        if errors is not None:
+            caption = (
+                "Whiskers: the 90% interval of the prediction." if any(errors.interval) else ""
+            )
+            drawn = Chart(title, charts.value_bars(errors, f"errors {title}"), caption)
+        comparisons.append(Comparison(title, drawn, tables.outcome_table(one)))
+    return RunPart(
+        tuple(run_words.run_notes(run)),
+        Group("Loss while training", text, _drawn("Loss while training", several)),
+        tuple(weights),
+        tables.decision_table(run),
+        tables.seen_table(run, by_byte),
+        run_words.outcome_text(run, found),
+        tuple(comparisons),
+    )
 
 
 def groups(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from blendlaw.allocation import Allocation
 from blendlaw.fitted import Fit
-from blendlaw.report.words import signed, span_of
+from blendlaw.report.figures import count
+from blendlaw.report.outcome import Outcome
+from blendlaw.report.training import TrainingRun, last_of
+from blendlaw.report.words import percent, signed, span_of
 from blendlaw.synergy import Synergy
 
 MAX_MATRIX = 40  # languages on a side of a matrix
@@ -17,11 +21,15 @@ STRONGEST = 70  # percent of colour in the strongest cell
 
 @dataclass(frozen=True)
 class Cell:
-    """``text``, a quieter ``note`` after it, and for a matrix its ``tone`` from −1 to 1."""
+    """``text``, a quieter ``note`` after it, and for a matrix its ``tone`` from −1 to 1.
+
+    ``prose`` is a sentence: it wraps.
+    """
 
     text: str
     note: str = ""
     tone: float = 0.0
+    prose: bool = False
 
     @property
     def mix(self) -> int:
@@ -30,7 +38,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A language and what is said of it."""
+    """A language, or what else ``Table.head`` says, and what is said of it."""
 
     language: str
     cells: tuple[Cell, ...]
@@ -38,11 +46,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """``columns`` are heads of the cells, the language's own not among them."""
+    """``columns`` are heads of the cells, the language's own not among them: that is ``head``."""
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     caption: str = ""
+    head: str = "language"
 
 
 def weight_table(allocation: Allocation, extra: Mapping[str, Mapping[str, float]]) -> Table:
@@ -118,6 +127,75 @@ def transfer_matrix(
     return _matrix(transfer, spans, ".2f", neutral)
 
 
+def decision_table(run: TrainingRun) -> Table:
+    """What was decided of each stage, and why."""
+    decided = {record.stage: record for record in run.records}
+    rows = []
+    for stage, start in zip(run.layout.stages, run.layout.boundaries, strict=False):
+        tokens, record = run.starts.get(stage), decided.get(stage)
+        at, weights, why, fit = "–", "–", "not decided yet", None
+        if record is not None:
+            at, why, fit = f"{record.decided_at_sample:,}", record.reason, record.fit
+            weights = ", ".join(f"{name} {_share(w)}" for name, w in record.weights.items())
+        cells = (
+            Cell(f"{start:,}", "" if tokens is None else f"{count(tokens)} tokens"),
+            Cell(at),
+            Cell(weights, prose=True),
+            Cell(why, prose=True),
+            Cell(fit or "–"),
+        )
+        rows.append(Row(stage, cells))
+    columns = ("starts at sample", "decided at sample", "weights", "why", "fit")
+    return Table(columns, tuple(rows), head="stage")
+
+
+def seen_table(run: TrainingRun, in_bytes: bool) -> Table:
+    """What the run has seen of each language, and the last loss of each split."""
+    total = sum(run.consumed.values())
+    unique = (None if run.last is None else run.last.unique_tokens) or {}
+    rows = []
+    for name in run.languages:
+        tokens, epochs = run.consumed.get(name), run.epochs.get(name)
+        cells = [
+            Cell("–" if tokens is None else count(tokens)),
+            Cell("–" if tokens is None else f"{tokens / total:.1%}"),
+            Cell(count(unique[name]) if name in unique else "–"),
+            Cell("–" if epochs is None else f"{epochs:.2f}"),
+        ]
+        for split in run.splits:
+            last = last_of([seen for seen in run.observations if seen.split == split], name)
+            loss = None if last is None else last.bpb if in_bytes else last.loss
+            cells.append(Cell("–" if loss is None else f"{loss:.4f}"))
+        rows.append(Row(name, tuple(cells)))
+    columns = ["tokens seen", "share", "unique tokens", "epochs"]
+    columns += [f"last {split or 'loss'}" + " loss" * (split is not None) for split in run.splits]
+    unit = "bits per byte" if in_bytes else "nats per token"
+    return Table(tuple(columns), tuple(rows), f"Losses in {unit}." if run.splits else "")
+
+
+def outcome_table(outcome: Outcome) -> Table:
+    """Predicted beside measured, language by language."""
+    after = [count(one.tokens) for one in outcome.results]
+    apart = len(set(after)) > 1  # languages were last measured at different times
+    rows = []
+    for one, tokens in zip(outcome.results, after, strict=True):
+        error, span = one.error, one.error_interval
+        span = None if span is None else (100 * span[0], 100 * span[1])
+        cells = (
+            *((Cell(tokens),) if apart else ()),
+            Cell("–", one.why)
+            if one.predicted is None
+            else Cell(_loss(one.predicted), span_of(one.interval, ".4f")),
+            Cell("–", "not since") if one.measured is None else Cell(f"{one.measured:.4f}"),
+            Cell("–") if error is None else Cell(percent(error, "+.2f"), span_of(span, "+.2f")),
+        )
+        rows.append(Row(one.language, cells))
+    columns = (*(("after tokens",) if apart else ()), "predicted", "measured", "error")
+    when = "" if apart or not after else f", after {after[0]} tokens"
+    caption = f"Losses in nats per token{when}. Error: predicted ÷ measured − 1."
+    return Table(columns, tuple(rows), caption)
+
+
 def _matrix(
     values: Mapping[str, Mapping[str, float]],
     spans: Mapping[str, Mapping[str, tuple[float, float]]],
@@ -146,6 +224,16 @@ def _matrix(
     if len(sources) > MAX_MATRIX or len(values) > MAX_MATRIX:
         caption = f"The first {MAX_MATRIX} of {len(sources)} languages; the file has all."
     return Table(tuple(shown), tuple(rows), caption)
+
+
+def _loss(value: float) -> str:
+    return f"{value:.4f}" if math.isfinite(value) else "∞"
+
+
+def _share(weight: float) -> str:
+    if 0 < weight < 5e-5:
+        return "<0.01%"
+    return f"{100 * weight:.2f}".rstrip("0").rstrip(".") + "%"
 
 
 def _percent(weight: float, span: tuple[float, float] | None) -> Cell:

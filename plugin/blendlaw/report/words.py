@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -146,6 +147,11 @@ def span_of(span: tuple[float, float] | None, style: str) -> str:
 def signed(number: float, style: str) -> str:
     """A number with a true minus sign."""
     return format(number, style).replace("-", "−")
+
+
+def percent(part: float, style: str = ".2f") -> str:
+    """A part in percent; it may be infinite."""
+    return f"{signed(100 * part, style)}%" if math.isfinite(part) else "∞"
 
 
 def _value(value: Any) -> str:
