@@ -17,7 +17,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainValidator,
     TypeAdapter,
@@ -30,15 +29,10 @@ from blendlaw.files import read_text
 from blendlaw.indexed import count_tokens
 from blendlaw.limits import SUM_TOLERANCE
 from blendlaw.nearest import nearest
+from blendlaw.plan_values import STRICT, Count, Name, Natural, Positive, Share
+from blendlaw.trainer_plan import Trainer
 
 MAX_BYTES = 1 << 20
-
-_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-Number = Annotated[float, Field(strict=True)]
-Positive = Annotated[float, Field(strict=True, gt=0)]
-Natural = Annotated[float, Field(strict=True, ge=0)]
-Share = Annotated[float, Field(strict=True, ge=0, le=1)]
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 def _prefix(prefix: str) -> str:
@@ -58,7 +52,7 @@ def _prefix(prefix: str) -> str:
     raise ValueError("Megatron would read this prefix as a weight; write it as ./" + prefix)
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Source:
     """One Megatron prefix of a language; ``share`` of the language's samples, ``tokens`` in it."""
 
@@ -82,7 +76,7 @@ _OneSource = Annotated[
 _Sources = Annotated[tuple[_OneSource, ...], AfterValidator(_sources)]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class LanguagePlan:
     """What the plan says of one language; ``floor`` and ``cap`` bound its weight.
 
@@ -117,7 +111,7 @@ def _weights(given: object) -> str | Mapping[str, float]:
     return {language: float(weight) for language, weight in given.items()}
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Stage:
     """An interval of ``tokens`` trained with one blend.
 
@@ -131,16 +125,16 @@ class Stage:
     temperature: Positive | None = None
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Run:
     """The model and its budget: parameters, training tokens, tokens in a sample."""
 
     params: Positive
     tokens: Positive
-    sequence_length: Annotated[int, Field(strict=True, gt=0)] = 4096
+    sequence_length: Count = 4096
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Refit:
     """What is fitted before a stage by law, while the run trains.
 
@@ -156,7 +150,7 @@ class Refit:
     where: Name | None = None
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Plan:
     """A run, its languages and its stages, in the order of the file; consistent once made.
 
@@ -167,6 +161,7 @@ class Plan:
     languages: Annotated[Mapping[Name, LanguagePlan], Field(min_length=1)]
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     refit: Refit = Refit()
+    trainer: Trainer = Trainer()
 
     def __post_init__(self) -> None:
         total = sum(stage.tokens for stage in self.stages)
@@ -222,6 +217,16 @@ class Plan:
             for name, language in self.languages.items()
         }
         return replace(self, languages=languages)
+
+    def with_trainer(self, changes: Mapping[str, Any]) -> Plan:
+        """The plan with other values of [trainer] keys; InputError where they are bad."""
+        for key in changes:
+            if key not in (known := [field.name for field in fields(Trainer)]):
+                raise InputError(f"unknown key{nearest(key, known)}", column=f"trainer.{key}")
+        try:
+            return replace(self, trainer=replace(self.trainer, **changes))
+        except ValidationError as error:
+            raise _told(error, None, "trainer") from None
 
 
 _PLAN = TypeAdapter(Plan)
@@ -286,11 +291,14 @@ def _measured(language: LanguagePlan) -> LanguagePlan:
     )
 
 
-def _told(error: ValidationError, path: str | Path) -> InputError:
-    """The first thing that is wrong, in one line; an unknown key explains a missing one."""
+def _told(error: ValidationError, path: str | Path | None, *table: str) -> InputError:
+    """The first thing that is wrong, in one line; an unknown key explains a missing one.
+
+    ``table`` is where in the plan the validated values are.
+    """
     details = error.errors(include_url=False)
     detail = next((d for d in details if d["type"] == "unexpected_keyword_argument"), details[0])
-    place = detail["loc"]
+    place = (*table, *detail["loc"])
     key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in place).lstrip(".")
     cause = detail.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
@@ -311,4 +319,4 @@ def _table(place: tuple[str | int, ...]) -> type[Any]:
         return Plan
     if place[0] == "languages":
         return LanguagePlan if len(place) == 2 else Source
-    return {"run": Run, "refit": Refit}.get(str(place[0]), Stage)
+    return {"run": Run, "refit": Refit, "trainer": Trainer}.get(str(place[0]), Stage)
