@@ -5,8 +5,9 @@
 
 Bound of Megatron-LM, by name (the same in core_v0.12 to 0.19 and main of August 2026): in
 ``megatron.training.training`` the functions ``pretrain`` (its arguments
-``train_valid_test_dataset_provider`` and ``forward_step_func``), ``evaluate_and_print_results``
-(``prefix``, ``iteration``) and ``save_checkpoint`` (``iteration``); the method ``build`` of
+``train_valid_test_dataset_provider`` and ``forward_step_func``), ``setup_model_and_optimizer``,
+``evaluate_and_print_results`` (``prefix``, ``iteration``) and ``save_checkpoint`` (``iteration``);
+the method ``build`` of
 ``BlendedMegatronDatasetBuilder``, from whose instance the script's own dataset class and config
 are taken; the rerun state machine; what ``args`` holds as named below.
 """
@@ -64,6 +65,12 @@ class Launch:
 
         return counted
 
+    def setting_up(self, arguments: dict[str, Any]) -> None:
+        """Before ``setup_model_and_optimizer``, the first that is called with all flags known."""
+        from megatron.training import get_args
+
+        refuse(get_args(), self.plan)
+
     def validated(self, arguments: dict[str, Any]) -> None:
         """After ``evaluate_and_print_results``; the prefix is all that tells a test set."""
         if self.run is not None:
@@ -105,12 +112,9 @@ class Launch:
 
     def _built(self, builder: Any) -> list[Any]:
         """Training, validation and test sets in place of those that ``builder`` would build."""
-        from megatron.training import get_args
-
         from blendlaw_hooks.staged_blend import build_held_out, build_staged_blend
 
         if self.run is None:  # the first of a process: pipeline stages may be virtual
-            refuse(get_args(), self.plan)
             self._start(builder)
         assert self.run is not None
         made = blend(self.plan, self.run.schedule.records[0].weights, 1.0)
@@ -210,6 +214,7 @@ def bind(plan: Plan, folder: Path) -> None:
         return result
 
     package.pretrain = training.pretrain = staged_pretrain
+    _around(training, "setup_model_and_optimizer", before=launch.setting_up)
     _around(training, "evaluate_and_print_results", after=launch.validated)
     _around(training, "save_checkpoint", before=launch.saving)
 

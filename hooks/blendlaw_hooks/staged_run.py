@@ -75,6 +75,7 @@ class StagedRun:
         self._step = 0
         self._stage: int | None = None  # the one under way
         self._folder: RunFolder | None = None
+        ranks.on_one(writer, lambda: _require_files(plan))
         self.layout = lay_out(plan, samples, *([] if surplus is None else [surplus]))
         names = list(plan.languages)
         self.measured = LanguageLoss(
@@ -138,11 +139,6 @@ class StagedRun:
         return self._folder
 
     def _open(self, folder: str | Path) -> Schedule:
-        for source in self.layout.sources:
-            for ending in (".idx", ".bin"):
-                if "://" not in source.prefix and not Path(source.prefix + ending).exists():
-                    problem = f"no such file, a source of {source.language}"
-                    raise InputError(problem, file=source.prefix + ending)
         self._folder = RunFolder(folder, self.plan, self.layout)
         return self._folder.schedule
 
@@ -235,3 +231,12 @@ class StagedRun:
                 if unique is not None:
                     scalars[f"epochs/{name}"] = trained / unique
         self._tracker.log(self._step, {f"blendlaw/{name}": v for name, v in scalars.items()})
+
+
+def _require_files(plan: Plan) -> None:
+    """InputError where a source is not there; those in object stores are Megatron's to find."""
+    for name, language in plan.languages.items():
+        for source in (*language.sources, *language.valid_sources, *language.test_sources):
+            for path in (Path(source.prefix + ".idx"), Path(source.prefix + ".bin")):
+                if "://" not in source.prefix and not path.exists():
+                    raise InputError(f"no such file, a source of {name}", file=path)

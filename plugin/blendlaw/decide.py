@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from blendlaw.errors import InputError
 from blendlaw.fitting import Fit, fit
+from blendlaw.languages import canonical
 from blendlaw.layout import Layout
 from blendlaw.observations import Observation, read_observations
 from blendlaw.plan import Plan, Stage
@@ -59,7 +60,7 @@ def decide(
     fitted: Fit | None = None
     try:
         if needs_fit(stage):
-            fitted = fit(history, plan.refit.law)
+            fitted = _fit(plan, history)
         proposal = propose(ahead, stage, fitted, history)
         reason = _reason(stage, fitted, proposal)
     except Exception as error:  # a policy is anybody's code
@@ -87,6 +88,16 @@ def needs_fit(stage: Stage) -> bool:
     """Whether the stage's policy is given a fit: the law's, and those of plugins."""
     policy = stage.weights
     return isinstance(policy, str) and (policy == "law" or policy not in POLICIES)
+
+
+def _fit(plan: Plan, history: Sequence[Observation]) -> Fit:
+    """The refit; InputError where a language that has a worth has no loss in it."""
+    fitted = fit(history, plan.refit.law)
+    known = {canonical(name) for name in fitted.languages}
+    for name, language in plan.languages.items():
+        if language.sources and language.value > 0 and canonical(name) not in known:
+            raise InputError(f"no {plan.refit.split} loss of {name} to fit")
+    return replace(fitted, provenance=fitted.provenance | {"split": plan.refit.split})
 
 
 def usable(
