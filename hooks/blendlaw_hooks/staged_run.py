@@ -129,7 +129,9 @@ class StagedRun:
     def end(self) -> None:
         """Training has ended, here or for good."""
         if self._consumed + self._batch > self.layout.boundaries[-1]:
-            self._leave()  # no whole batch is left of the last stage
+            if self._stage is not None:  # no whole batch is left of the last stage
+                self._record("train", self._stage, self.measured.collect("train"))
+            self._leave()
         if self._folder is not None:
             self._folder.close()
 
