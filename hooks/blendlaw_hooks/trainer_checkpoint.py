@@ -27,6 +27,9 @@ from blendlaw_hooks.trainer_model import Model
 
 KEPT = 2
 
+FORM = {"singleton_local_shards": False, "chained_optim_avoid_prefix": True}
+"""How Megatron describes its state; kept with a checkpoint. As in its own training loop."""
+
 
 def newest(folder: Path) -> int:
     """The step of the newest checkpoint; 0 if there is none."""
@@ -37,7 +40,7 @@ def save(folder: Path, step: int, model: Model) -> None:
     """Write the checkpoint of ``step``, then remove all but the newest. By every rank."""
     beside, place = folder / f".{_name(step)}", folder / _name(step)
     ranks.on_one(0, lambda: _empty(beside))
-    dist_checkpointing.save(_state(model, step), str(beside), content_metadata=_content())
+    dist_checkpointing.save(_state(model, step), str(beside), content_metadata=FORM)
     ranks.on_one(0, lambda: _finish(folder, beside, place))
 
 
@@ -91,18 +94,9 @@ def _finish(folder: Path, beside: Path, place: Path) -> None:
         shutil.rmtree(old.rename(folder / f".{old.name}"))
 
 
-def _content() -> dict[str, Any]:
-    return {
-        "distrib_optim_sharding_type": "fully_reshardable",
-        "singleton_local_shards": False,
-        "chained_optim_avoid_prefix": True,
-    }
-
-
 def _state(model: Model, step: int, loading: bool = False) -> dict[str, Any]:
-    content = _content() | {
-        "dp_cp_group": parallel_state.get_data_parallel_group(with_context_parallel=True)
-    }
+    group = parallel_state.get_data_parallel_group(with_context_parallel=True)
+    content = {**FORM, "dp_cp_group": group}
     tensor = parallel_state.get_tensor_model_parallel_rank()
     pipeline = parallel_state.get_pipeline_model_parallel_rank()
     layout = (

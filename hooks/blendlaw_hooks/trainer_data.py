@@ -24,6 +24,7 @@ from blendlaw.plan import Plan
 from blendlaw_hooks import ranks
 from blendlaw_hooks.staged_blend import build_held_out, build_staged_blend
 from blendlaw_hooks.staged_run import StagedRun
+from blendlaw_hooks.trainer_setup import OutOfVocabulary
 
 PREFETCH_FACTOR = 2  # torch's default
 LOOKED_AT = 1 << 22
@@ -66,11 +67,7 @@ def first_of_tensor_group() -> bool:
     return bool(parallel_state.get_tensor_model_parallel_rank() == 0)
 
 
-class OutOfVocabulary(InputError):
-    """A token that the model has no embedding of, met by one rank alone, in the midst of a step."""
-
-
-def build(plan: Plan, run: StagedRun, vocabulary: int, cache: Path, *, own: bool) -> Data:
+def build_data(plan: Plan, run: StagedRun, vocabulary: int, cache: Path, *, own: bool) -> Data:
     """The sets of ``run``, their indices in the folder ``cache``, which is the run's ``own``.
 
     Megatron writes an index in place, so one that a killed run left may be cut short: until all

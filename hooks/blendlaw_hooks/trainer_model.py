@@ -86,7 +86,7 @@ class Model:
         )
 
 
-def build(plan: Plan, shape: Shape, device: torch.device, steps: int) -> Model:
+def build_model(plan: Plan, shape: Shape, device: torch.device, steps: int) -> Model:
     """The model of ``plan``, with initial weights, for a run of ``steps`` steps."""
     trainer, length = plan.trainer, plan.run.sequence_length
     engine = device.type == "cuda" and importlib.util.find_spec("transformer_engine") is not None
@@ -106,14 +106,9 @@ def build(plan: Plan, shape: Shape, device: torch.device, steps: int) -> Model:
     bare.to(device)
     module = DistributedDataParallel(
         config,
-        DistributedDataParallelConfig(
-            grad_reduce_in_fp32=config.bf16,
-            use_distributed_optimizer=trainer.distributed_optimizer,
-        ),
+        DistributedDataParallelConfig(grad_reduce_in_fp32=config.bf16),
         Float16Module(config, bare) if config.bf16 else bare,
     )
-    if trainer.distributed_optimizer:
-        module.broadcast_params()
     optimizer = get_megatron_optimizer(
         OptimizerConfig(
             optimizer="adam",
@@ -125,7 +120,6 @@ def build(plan: Plan, shape: Shape, device: torch.device, steps: int) -> Model:
             clip_grad=trainer.clip,
             bf16=config.bf16,
             params_dtype=config.params_dtype,
-            use_distributed_optimizer=trainer.distributed_optimizer,
         ),
         [module],
     )

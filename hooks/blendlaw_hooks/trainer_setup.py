@@ -32,6 +32,10 @@ FREE = {
 }
 
 
+class OutOfVocabulary(InputError):
+    """A token that the model has no embedding of, met by one rank alone, in the midst of a step."""
+
+
 def device() -> torch.device:
     """The GPU of this rank; or the CPU, where Megatron is made fit for it."""
     if torch.cuda.is_available() and torch.cuda.get_device_name() != "cpu":  # its rehearsal says so
@@ -107,19 +111,30 @@ def about(plan: Plan, shape: Shape, steps: int, data_ranks: int) -> str:
     return told
 
 
-def keep_settings(path: Path, plan: Plan, shape: Shape) -> None:
-    """Write trainer.json, or, where there is one, raise InputError if it says otherwise."""
-    now = {key: value for key, value in asdict(plan.trainer).items() if key not in FREE}
-    now = {**asdict(shape), "sequence_length": plan.run.sequence_length, **now}
-    if not path.exists():
-        write_atomically(path, json.dumps(now, indent=2) + "\n")
-        return
-    try:
-        kept = json.loads(read_text(path))
-        changed = [key for key in now if kept[key] != now[key]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"not what the trainer wrote: {error}", file=path) from None
-    if changed:
-        key = changed[0]
-        problem = f"the run was started with {kept[key]!r}, so it cannot go on"
-        raise InputError(problem, file=path, column=key, value=now[key])
+class Settings:
+    """What must stay the same when a run goes on, kept in its trainer.json."""
+
+    def __init__(self, folder: Path, plan: Plan, shape: Shape) -> None:
+        self._folder, self._path = folder, folder / "trainer.json"
+        fixed = {key: value for key, value in asdict(plan.trainer).items() if key not in FREE}
+        self._now = {**asdict(shape), "sequence_length": plan.run.sequence_length, **fixed}
+
+    def check(self, step: int) -> None:
+        """InputError if the run that has got to ``step`` was started otherwise."""
+        losses = self._folder / "losses.jsonl"
+        begun = step > 0 or (losses.exists() and losses.stat().st_size > 0)
+        if not (begun and self._path.exists()):
+            return
+        try:
+            kept = json.loads(read_text(self._path))
+            changed = [key for key, value in self._now.items() if kept[key] != value]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"not what the trainer wrote: {error}", file=self._path) from None
+        if changed:
+            key = changed[0]
+            problem = f"the run was started with {kept[key]!r}, so it cannot go on"
+            raise InputError(problem, file=self._path, column=key, value=self._now[key])
+
+    def keep(self) -> None:
+        """Write them."""
+        write_atomically(self._path, json.dumps(self._now, indent=2) + "\n")

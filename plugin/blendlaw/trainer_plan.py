@@ -58,7 +58,6 @@ class Trainer:
     fp8_recipe: Literal["delayed", "tensorwise", "blockwise"] = "delayed"
     tensor_parallel: Count = 1
     pipeline_parallel: Count = 1
-    distributed_optimizer: bool = False
     log_interval: Count = 10
     validation_interval: Whole = 100
     validation_samples: Count = 64
