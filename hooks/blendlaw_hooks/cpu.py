@@ -162,7 +162,8 @@ def streams() -> None:
     _put(cuda, _Stream(), "current_stream", "default_stream")
     _put(cuda, contextlib.nullcontext(), "stream")
     _put(cuda, None, "synchronize", "set_stream")
-    if hasattr(torch, "accelerator"):
+    if hasattr(torch, "accelerator"):  # asked by data loaders, whether to pin, and optimizers
+        _put(torch.accelerator, False, "is_available")
         _put(torch.accelerator, _Stream(), "current_stream")
     _put(cuda.nvtx, None, "range_push", "range_pop")
 

@@ -129,6 +129,8 @@ class LanguageLoss:
         if tap is None or not self.counting or (tap.dataset is None and tap.language is None):
             return loss_func
         mask = _mask_of(loss_func)
+        if mask is None:
+            return loss_func
 
         @functools.wraps(loss_func)
         def counted(losses: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -244,11 +246,14 @@ def zigzag(ids: torch.Tensor, size: int, rank: int) -> torch.Tensor:
     return torch.cat((chunks[rank], chunks[2 * size - rank - 1]), dim=1)
 
 
-def _mask_of(loss_func: Callable[..., Any]) -> torch.Tensor:
+def _mask_of(loss_func: Callable[..., Any]) -> torch.Tensor | None:
+    """The loss mask; None on a pipeline stage that is given none, since it has no loss either."""
     if isinstance(loss_func, functools.partial):
         for mask in (*loss_func.args[:1], loss_func.keywords.get("loss_mask")):
             if isinstance(mask, torch.Tensor):
                 return mask
+        if loss_func.args[:1] == (None,):
+            return None
     raise ValueError(
         "forward_step returns a loss function without its loss mask: the loss of each language "
         "needs functools.partial(loss_func, loss_mask), as in Megatron's pretrain_gpt.py"

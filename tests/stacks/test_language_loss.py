@@ -156,6 +156,10 @@ def test_a_rank_without_data_passes_through() -> None:
     loss_func = partial(reporting, torch.ones(1, 2))
     assert measured.tap(None) is None
     assert measured.wrap_loss(loss_func, None) is loss_func
+    tap = measured.tap(iter([{"dataset_id": torch.tensor([0])}]))
+    next(tap)  # type: ignore[call-overload]
+    first_stage = partial(reporting, None)  # as Megatron's main on a stage that computes no loss
+    assert measured.wrap_loss(first_stage, tap) is first_stage
     twin = LanguageLoss(LANGUAGES, (0, 1, 2), "cpu", counting=False)
     count(twin, torch.ones(1, 2), torch.ones(1, 2), dataset_id=torch.tensor([0]))
     twin.commit_step()
