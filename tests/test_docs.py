@@ -37,7 +37,7 @@ from blendlaw.blend import BlendSource
 from blendlaw.data import code7
 from blendlaw.fitted import Candidate, Fit, HoldOut, LanguageFit
 from blendlaw.lint import Lint, StageLanguage
-from blendlaw.plan import LanguagePlan, Plan, Run, Source, Stage
+from blendlaw.plan import LanguagePlan, Plan, Refit, Run, Source, Stage
 from blendlaw.policies import POLICIES
 from blendlaw.synergy import Synergy
 
@@ -135,6 +135,7 @@ def test_every_key_of_every_file_has_its_place(tmp_path: Path) -> None:
         | below("languages.<language>", of(LanguagePlan))
         | source
         | below("stages[]", of(Stage))
+        | below("refit", of(Refit))
         | {f'"{policy}"' for policy in POLICIES if policy != "static"}
     )
     assert {key.partition(".")[0].removesuffix("[]") for key in keys(text["plan.toml"])} >= of(Plan)
