@@ -5,10 +5,8 @@
 It trains a LLaMA of the plan's [trainer] table through the plan's stages, with the parts that the
 launcher puts into Megatron-LM. DIR gets layout.json, schedule.jsonl, losses.jsonl, fits/, and
 checkpoints/; started again with the same DIR it goes on from the newest of these. Without a GPU
-it trains on the CPU, without torchrun on one rank.
-
-What is bound of Megatron is named in trainer_setup.py, trainer_model.py, trainer_data.py and
-trainer_checkpoint.py.
+it trains on the CPU (one thread a rank, unless OMP_NUM_THREADS is set), without torchrun on one
+rank.
 """
 
 from __future__ import annotations

@@ -4,11 +4,13 @@ A checkpoint is a folder ``step-<number>``. It is written beside, as ``.step-<nu
 when all of it is on the disk. What is kept may be read under another layout of ranks.
 
 Bound of Megatron (megatron-core 0.16.1): ``dist_checkpointing`` with the ``sharded_state_dict`` of
-model and optimizer; ``OptimizerParamScheduler.state_dict``; the random states' tracker.
+model and optimizer; ``OptimizerParamScheduler.state_dict``; the random states' tracker; and one
+private name, ``filesystem_async._results_queue``.
 """
 
 from __future__ import annotations
 
+import queue
 import random
 import re
 import shutil
@@ -19,6 +21,7 @@ import numpy as np
 import torch
 from megatron.core import dist_checkpointing, parallel_state, tensor_parallel
 from megatron.core.dist_checkpointing.mapping import ShardedObject
+from megatron.core.dist_checkpointing.strategies import filesystem_async
 
 from blendlaw.errors import InputError
 from blendlaw.files import sync
@@ -29,6 +32,11 @@ KEPT = 2
 
 FORM = {"singleton_local_shards": False, "chained_optim_avoid_prefix": True}
 """How Megatron describes its state; kept with a checkpoint. As in its own training loop."""
+
+# Megatron's queue is a process of its own, for saving in the background (filesystem_async.py:54):
+# it takes seconds to start, and outlives a run that is killed. Here save returns when it is done.
+if hasattr(filesystem_async, "_results_queue"):
+    filesystem_async._results_queue = queue.SimpleQueue()
 
 
 def newest(folder: Path) -> int:

@@ -1,4 +1,8 @@
-"""The trainer's run: everything built in its order, then steps, validations and checkpoints."""
+"""The trainer's run: everything built in its order, then steps, validations and checkpoints.
+
+What is bound of Megatron is named in trainer_setup.py, trainer_data.py, trainer_model.py and
+trainer_checkpoint.py.
+"""
 
 from __future__ import annotations
 

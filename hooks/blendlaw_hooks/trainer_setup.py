@@ -43,6 +43,8 @@ def device() -> torch.device:
         torch.cuda.set_device(number)
         return torch.device("cuda", number)
     cpu.install()
+    if "OMP_NUM_THREADS" not in os.environ:  # which torchrun sets for several ranks, not for one
+        torch.set_num_threads(1)
     return torch.device("cpu")
 
 
