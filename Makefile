@@ -8,8 +8,8 @@ STACK := $(VENV)/.stack
 
 .PHONY: demo test stack check clean
 
-demo: $(STAMP)  ## the tour on the paper's data, into out/demo/
-	$(BIN)/blendlaw demo -o out/demo
+demo: $(if $(OFFLINE),$(STAMP),$(STACK))  ## a tour and a small training run, into out/demo/; OFFLINE=1: the tour
+	$(BIN)/blendlaw demo $(if $(OFFLINE),--offline) -o out/demo
 
 test: $(STAMP)  ## the tests; those of the stack are skipped, with the reason, where it is not
 	$(BIN)/python -m pytest
@@ -26,6 +26,8 @@ $(STAMP): pyproject.toml
 	$(INSTALL) --editable '.[test]'
 	touch $@
 
+# Pinned to what is tested. On Linux, PyPI's torch brings gigabytes of CUDA; without a GPU,
+# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo takes the small build of it.
 $(STACK): $(STAMP)
 	$(INSTALL) torch==2.13.0 megatron-core==0.16.1 psutil
 	touch $@

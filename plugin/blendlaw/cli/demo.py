@@ -1,4 +1,4 @@
-"""blendlaw demo: the tour on the paper's data."""
+"""blendlaw demo: the tour on the paper's data, then a small run of training on real code."""
 
 from __future__ import annotations
 
@@ -10,138 +10,121 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blendlaw.cli.common import emit, json_option, progress_bar, table
+from blendlaw.cli.common import emit, json_option, log, progress_bar, table
+from blendlaw.errors import InputError
 
 if TYPE_CHECKING:
-    from blendlaw.allocation import Allocation
-    from blendlaw.demo import Tour
-    from blendlaw.fitted import Fit
+    from blendlaw.demo.outcome import Outcome
 
 
 @click.command("demo")
 @click.option("-o", "--output", default="out/demo", show_default=True, help="Folder to write to.")
-@click.option("--bootstrap", default=400, show_default=True, help="Refits for 90% intervals.")
+@click.option("--offline", is_flag=True, help="No training: only the tour on the paper's data.")
+@click.option(
+    "--bootstrap", default=400, show_default=True, help="Refits for the tour's 90% intervals."
+)
 @json_option
-def command(output: str, bootstrap: int, as_json: bool) -> None:
-    """Fit, allocate, blend and report on the 420 runs of arXiv 2512.13472, in seconds."""
-    from blendlaw.demo import run
+def command(output: str, offline: bool, bootstrap: int, as_json: bool) -> None:
+    """See all of it at work: a tour on the paper's data, then a run of training with two refits.
 
+    The tour fits, allocates, blends and reports on the 420 runs of arXiv 2512.13472, in seconds.
+    The run, of some minutes on two cores, trains a tiny model on real code of seven languages.
+    Killed, the same command goes on where it was.
+    """
+    from blendlaw.demo.training import missing
+
+    absent = missing()
+    if offline or absent:
+        _tour(Path(output), bootstrap, as_json)
+        if absent and not offline:
+            log(
+                f"no training, since there is no {' and no '.join(absent)}: "
+                "pip install 'blendlaw[report,corpus,train]', in a clone make demo"
+            )
+    else:
+        _run(Path(output), bootstrap, as_json)
+
+
+def _tour(folder: Path, bootstrap: int, as_json: bool) -> None:
+    from blendlaw.cli.demo_tour import as_data, summary
+    from blendlaw.demo.tour import tour
+    from blendlaw.report.training import is_run
+
+    if is_run(folder):
+        problem = "a training run is there, whose files the tour would replace: choose another -o"
+        raise InputError(problem, file=folder)
     with progress_bar("fitting") as progress:
-        tour = run(Path(output), bootstrap, progress)
-    emit(as_data(tour) if as_json else summary(tour, output))
+        found = tour(folder, bootstrap, progress)
+    emit(as_data(found) if as_json else summary(found, str(folder)))
 
 
-def as_data(tour: Tour) -> str:
-    """What the summary says, as JSON: the full results are in the folder."""
-    return json.dumps(
-        {
-            "held_out_error": {law: _error(judged) for law, judged in tour.judged.items()},
-            "law": tour.fitted.law,
-            "gain_percent": tour.transfer.gain_percent,
-            "own_tokens_only": asdict(tour.alone),
-            "with_transfer": asdict(tour.allocation),
-        },
-        indent=1,
-    )
+def _run(folder: Path, bootstrap: int, as_json: bool) -> None:
+    from blendlaw.demo.run import run
+    from blendlaw.demo.size import Size
+    from blendlaw.demo.tour import done, tour
+    from blendlaw.demo.training import Failed
+
+    offline = folder / "offline"
+    if not done(offline):
+        log("the tour on the paper's 420 runs")
+        with progress_bar("fitting") as progress:
+            tour(offline, bootstrap, progress)
+    try:
+        outcome = run(folder, Size(), bar=progress_bar, say=log)
+    except Failed as error:
+        log(error.tail)
+        raise
+    emit(json.dumps(asdict(outcome), indent=1) if as_json else summary(outcome))
 
 
-def _error(judged: Fit) -> float:
-    """The mean error on the held-out runs, over languages."""
-    return fmean(f.holdout.mean_abs_rel_error for f in judged.languages.values() if f.holdout)
+def summary(outcome: Outcome) -> str:
+    """What came of the run, on one screen."""
+    from blendlaw.demo.outcome import CAVEAT
+    from blendlaw.demo.tour import can_report
 
-
-def summary(tour: Tour, output: str) -> str:
-    """What was found, on one screen."""
-    from blendlaw.demo import can_report
-
-    errors = [f"{law} {100 * _error(judged):.2f}%" for law, judged in tour.judged.items()]
-    fitted = tour.fitted
+    code = "generated code" if outcome.generated else "real code"
     rows = [
         [
             language,
-            *(
-                f"{one.params[n]:.3f} [{one.interval[n][0]:.2f}, {one.interval[n][1]:.2f}]"
-                if one.interval
-                else f"{one.params[n]:.3f}"
-                for n in one.params
-            ),
+            *(f"{100 * weights[language]:.1f}%" for weights in outcome.weights.values()),
+            f"{outcome.epochs[language]:.2f}",
+            f"{predicted:.3f}",
+            f"{outcome.measured[language]:.3f}",
+            f"{100 * (predicted / outcome.measured[language] - 1):+.1f}%",
         ]
-        for language, one in fitted.languages.items()
+        for language, predicted in outcome.predicted.items()
     ]
-    parameters = list(next(iter(fitted.languages.values())).params)
-    helpers = [
-        [
-            target,
-            max(row, key=row.__getitem__),
-            f"{max(row.values()):+.2f}%",
-            min(row, key=row.__getitem__),
-            f"{min(row.values()):+.2f}%",
-        ]
-        for target, row in tour.transfer.gain_percent.items()
-    ]
-    report = "report.html, " if can_report() else "no report (pip install 'blendlaw[report]'), "
-    size, tokens = tour.plan.run.params, tour.plan.run.tokens
+    means = fmean(outcome.predicted.values()), fmean(outcome.measured.values())
+    error = f"{100 * outcome.error:.1f}%"
+    rows.append(["mean", *[""] * (len(outcome.weights) + 1), *(f"{m:.3f}" for m in means), error])
+    stages = [f"weight {stage}" for stage in outcome.weights]
+    columns = ["language", *stages, "epochs", "predicted", "measured", "error"]
+    seconds = ", ".join(f"{what} {time:.0f} s" for what, time in outcome.seconds.items())
+    report = "report.html" if can_report() else "no report (pip install 'blendlaw[report]')"
     return "\n".join(
         [
-            f"{len(tour.observations)} runs of {len(fitted.languages)} languages; the runs of 64B "
-            f"tokens predicted from the shorter ones: {', '.join(errors)}",
+            f"{code} of {len(rows) - 1} languages, {outcome.params:,.0f} parameters, "
+            f"{outcome.tokens:,.0f} tokens; {outcome.split} losses at the end, and as the "
+            f"{outcome.law} law predicted them before stage {outcome.guided}:",
             "",
-            table(["language", *parameters], rows, title=f"law {fitted.law}, with 90% intervals"),
-            table(
-                ["language", "most helped by", "", "least by", ""],
-                helpers,
-                title="transfer, from pairs of 64B + 64B tokens",
-            ),
-            weights(tour, f"weights for {size / 1e9:g}B parameters and {tokens / 1e9:g}B tokens"),
-            losses("own tokens only", tour.alone),
-            losses("with transfer", tour.allocation),
-            *(f"! {warning}" for warning in tour.allocation.warnings),
+            table(columns, rows),
+            compared(outcome),
+            f"! {CAVEAT}",
             "",
-            f"wrote {output}/: blend.json (for --per-split-data-args-path), {report}fit.json, "
-            "synergy.json, allocation.json, plan.toml",
+            f"wrote {outcome.folder}/: {report}, fit.json, allocation.json, blend.json (of stage "
+            f"{outcome.guided}), plan.toml, losses.jsonl, schedule.jsonl; offline/ has the tour on "
+            "the paper's data",
+            seconds,
         ]
     )
 
 
-def weights(tour: Tour, title: str) -> str:
-    """Our two allocations beside uniform and the paper's."""
-    from blendlaw.demo import paper_weights
-
-    paper, count = paper_weights(), len(tour.allocation.weights)
-    rows = [
-        [
-            language,
-            f"{100 / count:.1f}%",
-            f"{100 * paper[language]:.1f}%",
-            _span(tour.alone, language),
-            _span(tour.allocation, language),
-        ]
-        for language in tour.allocation.weights
-    ]
-    return table(["language", "uniform", "paper", "own tokens only", "with transfer"], rows, title)
-
-
-def losses(name: str, allocation: Allocation) -> str:
-    """The mean predicted loss of each blend, and what ours gains on it."""
-    from blendlaw.demo import mean_loss
-
-    lines = [f"mean loss predicted, {name}: {mean_loss(allocation.predicted['allocated']):.4f}"]
-    for other, gain in allocation.gain.items():
-        if gain is None:
-            continue
-        span = (
-            "" if gain.interval is None else f" [{gain.interval[0]:+.5f}, {gain.interval[1]:+.5f}]"
-        )
-        lines.append(
-            f"  {other}: {mean_loss(allocation.predicted[other]):.4f}, "
-            f"gain {gain.mean:+.5f}{span}: {gain.verdict}"
-        )
-    return "\n".join(lines)
-
-
-def _span(allocation: Allocation, language: str) -> str:
-    weight = f"{100 * allocation.weights[language]:.1f}%"
-    if allocation.interval is None:
-        return weight
-    low, high = allocation.interval[language]
-    return f"{weight} [{100 * low:.1f}, {100 * high:.1f}]"
+def compared(outcome: Outcome) -> str:
+    """What the fit promised for its weights and for uniform ones, and whether that can be seen."""
+    ours, uniform = outcome.blends["allocated"], outcome.blends["uniform"]
+    gain = 1 - ours / uniform
+    seen = "less than" if abs(gain) < outcome.error else "more than"
+    return (
+        f"mean loss that was predicted for these weights {ours:.4f}, for uniform ones "
+        f"{uniform:.4f}: {100 * gain:.2f}% between them, {seen} the predictions are off"
+    )

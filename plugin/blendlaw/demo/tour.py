@@ -26,11 +26,12 @@ from blendlaw.where import parse
 
 HOLDOUT = "tokens>=6.4e10"
 PAPER = "paper's guided split"
+FILES = ("fit.json", "synergy.json", "allocation.json", "blend.json", "plan.toml", "report.html")
 
 
 @dataclass(frozen=True)
 class Tour:
-    """What the demo found: ``judged`` are fits without the held-out runs, by law; ``fitted`` is
+    """What the tour found: ``judged`` are fits without the held-out runs, by law; ``fitted`` is
     the chosen law on all runs; the two allocations are without and with transfer."""
 
     observations: list[Observation]
@@ -42,10 +43,9 @@ class Tour:
     plan: Plan
 
 
-def run(folder: Path, bootstrap: int, progress: Callable[[int, int], None] | None = None) -> Tour:
-    """Fit, allocate and write ``fit.json``, ``synergy.json``, ``allocation.json``, ``blend.json``,
-    ``plan.toml`` and, where the extra ``report`` is installed, ``report.html`` into ``folder``,
-    which is made if need be."""
+def tour(folder: Path, bootstrap: int, progress: Callable[[int, int], None] | None = None) -> Tour:
+    """Fit, allocate and write ``FILES`` into ``folder``, which is made if need be; the report
+    where the extra ``report`` is installed."""
     from blendlaw.report.page import render
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,6 +83,11 @@ def run(folder: Path, bootstrap: int, progress: Callable[[int, int], None] | Non
         )
         write_atomically(folder / "report.html", page)
     return Tour(observations, judged, fitted, pairs, alone, allocation, plan)
+
+
+def done(folder: Path) -> bool:
+    """Whether the tour has been made in ``folder``; its report is written last."""
+    return all((folder / name).exists() for name in FILES if can_report() or "html" not in name)
 
 
 def can_report() -> bool:
