@@ -97,7 +97,8 @@ def _fit(plan: Plan, history: Sequence[Observation]) -> Fit:
     for name, language in plan.languages.items():
         if language.sources and language.value > 0 and canonical(name) not in known:
             raise InputError(f"no {plan.refit.split} loss of {name} to fit")
-    return replace(fitted, provenance=fitted.provenance | {"split": plan.refit.split})
+    told = {"split": plan.refit.split, "where": plan.refit.where}
+    return replace(fitted, provenance=fitted.provenance | told)
 
 
 def usable(

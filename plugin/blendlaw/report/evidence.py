@@ -50,9 +50,14 @@ def evidence(
         parse(str(provenance[key])) if provenance.get(key) else None for key in ("where", "holdout")
     )
 
+    split = provenance.get("split")
+    _, latest = provenance.get("range", {}).get("tokens", (0.0, np.inf))
+
     def kind(seen: Observation) -> str:
         if where is not None and not where(seen):
             return NOT_USED
+        if split is not None and (seen.split not in (split, None) or seen.tokens > latest):
+            return NOT_USED  # a refit: of other losses, or of the run since
         return HELD_OUT if holdout is not None and holdout(seen) else FITTED
 
     found = []

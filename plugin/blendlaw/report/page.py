@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from blendlaw.report.training import TrainingRun
     from blendlaw.synergy import Synergy
 
-SCATTERED = "Each point is a run: darker, the larger the model."
+SCATTERED = "Each point is a measured loss: darker, the larger the model."
 
 
 @dataclass(frozen=True)
