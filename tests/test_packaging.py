@@ -206,6 +206,7 @@ def test_an_installation_works_from_anywhere(wheel: Path, tmp_path: Path, editab
     assert Path(place).is_relative_to(PLUGIN if editable else tmp_path)
     assert blendlaw.__version__ in run(str(home / "blendlaw"), "--version")
     assert "observations" in run(str(home / "python"), "-m", "blendlaw", "fit", "--help").lower()
-    assert "Python" in run(str(home / "blendlaw"), "demo", "--offline", "--bootstrap", "2", "-o", "made")
+    tour = ("demo", "--offline", "--bootstrap", "2", "-o", "made")
+    assert "Python" in run(str(home / "blendlaw"), *tour)
     for name in ("blend.json", "fit.json", "allocation.json", "report.html"):
         assert (tmp_path / "made" / name).stat().st_size > 0

@@ -79,7 +79,7 @@ def _run(folder: Path, bootstrap: int, as_json: bool) -> None:
 
 def summary(outcome: Outcome) -> str:
     """What came of the run, on one screen."""
-    from blendlaw.demo.outcome import CAVEAT
+    from blendlaw.demo.outcome import CAVEAT, compared
     from blendlaw.demo.tour import can_report
 
     code = "generated code" if outcome.generated else "real code"
@@ -116,15 +116,4 @@ def summary(outcome: Outcome) -> str:
             "the paper's data",
             seconds,
         ]
-    )
-
-
-def compared(outcome: Outcome) -> str:
-    """What the fit promised for its weights and for uniform ones, and whether that can be seen."""
-    ours, uniform = outcome.blends["allocated"], outcome.blends["uniform"]
-    gain = 1 - ours / uniform
-    seen = "less than" if abs(gain) < outcome.error else "more than"
-    return (
-        f"mean loss that was predicted for these weights {ours:.4f}, for uniform ones "
-        f"{uniform:.4f}: {100 * gain:.2f}% between them, {seen} the predictions are off"
     )

@@ -87,21 +87,31 @@ def tell(folder: Path, seconds: dict[str, float]) -> Outcome:
     )
 
 
-def draw(folder: Path) -> None:
-    """report.html of the run in ``folder``, if the extra that draws it is installed."""
+def compared(outcome: Outcome) -> str:
+    """What the fit promised for its weights and for uniform ones, and whether that can be seen."""
+    ours, uniform = outcome.blends["allocated"], outcome.blends["uniform"]
+    gain = 1 - ours / uniform
+    seen = "less" if abs(gain) < outcome.error else "more"
+    return (
+        f"For stage {outcome.guided} the fit promised a mean loss of {ours:.4f} with the weights "
+        f"it chose, {uniform:.4f} with uniform ones. These are {100 * gain:.2f}% apart, {seen} "
+        f"than the {100 * outcome.error:.2f}% by which its predictions came out wrong."
+    )
+
+
+def draw(outcome: Outcome) -> None:
+    """The run's report.html, if the extra that draws it is installed.
+
+    Without the fit's own figures: they are of many runs, and this is one.
+    """
     if not can_report():
         return
     from blendlaw.report.page import render
 
+    folder = Path(outcome.folder)
     run = read_run(folder)
-    write_atomically(
-        folder / "report.html",
-        render(
-            run=replace(run, notes=(*run.notes, CAVEAT)),
-            fit=Fit.from_json(read_text(folder / "fit.json")),
-            allocation=Allocation.from_json(read_text(folder / "allocation.json")),
-        ),
-    )
+    page = render(run=replace(run, notes=(*run.notes, CAVEAT, compared(outcome))))
+    write_atomically(folder / "report.html", page)
 
 
 def _allocation(run: TrainingRun, plan: Plan, fit: Fit) -> Allocation:

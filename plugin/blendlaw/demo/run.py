@@ -63,7 +63,7 @@ def run(
             train(plan, plan_file, size.ranks, progress)
     outcome = tell(folder, seconds)
     with _timed(seconds, "report"):
-        draw(folder)
+        draw(outcome)
     write_atomically(done, json.dumps(asdict(outcome), indent=2, ensure_ascii=False) + "\n")
     return outcome
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from blendlaw.corpus.result import Corpus
 
-STAGES = {"warm": "uniform", "guided": "law", "last": "law"}
+STAGES = {"warm": "uniform", "guided-1": "law", "guided-2": "law"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def plan_text(size: Size, corpus: Corpus, folder: Path) -> str:
         f"heads = {size.heads}",
         f"global_batch = {size.batch}",
         f"micro_batch = {size.batch // size.ranks}",
-        "learning_rate = 4e-3",
+        "learning_rate = 2.5e-3",
         'schedule = "constant"  # a rate that falls would lower the losses for another reason',
         f"log_interval = {every}",
         f"validation_interval = {every}",
