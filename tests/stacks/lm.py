@@ -90,7 +90,7 @@ def start(folder: Path, line: list[str], **environment: str) -> subprocess.Popen
 def done(folder: Path, line: list[str], fails: bool = False, **environment: str) -> str:
     """The output of a run that ends by itself."""
     process = start(folder, line, **environment)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=600)
     assert (process.returncode != 0) == fails, output[-6000:]
     return output
 
