@@ -18,6 +18,7 @@ from blendlaw.plan import Plan
 NEEDED = {"torch": "torch", "megatron": "megatron-core", "tokenizers": "tokenizers"}
 LOG = "training.log"
 SHOWN = 15  # lines of the log after a failure
+TORCHRUN = re.compile(r"^[WE]\d{4} .*torch/distributed/", re.MULTILINE)  # its account of one
 POLL = 0.5  # seconds
 PATIENCE = 40.0  # seconds that torchrun, which gives its ranks 30, has to end
 
@@ -97,7 +98,7 @@ def _step(losses: Path) -> int:
 def _failed(log: Path, begin: int, status: int) -> Failed:
     """What the log says of it, from byte ``begin`` on."""
     text = log.read_bytes()[begin:].decode(errors="replace")
-    own = text.partition("torch.distributed.elastic")[0].rstrip()  # not torchrun's account of it
+    own = TORCHRUN.split(text, 1)[0].rstrip()
     told = re.findall(r"^blendlaw: error: (.*)", text, re.MULTILINE)
     problem = told[0] if told else f"it ended with status {status}; see the end of the log"
     failed = Failed(f"the training failed: {problem}", file=log)
