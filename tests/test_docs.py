@@ -40,6 +40,7 @@ from blendlaw.lint import Lint, StageLanguage
 from blendlaw.plan import LanguagePlan, Plan, Refit, Run, Source, Stage
 from blendlaw.policies import POLICIES
 from blendlaw.synergy import Synergy
+from blendlaw.trainer_plan import Trainer
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(blendlaw.__file__).parent
@@ -136,6 +137,7 @@ def test_every_key_of_every_file_has_its_place(tmp_path: Path) -> None:
         | source
         | below("stages[]", of(Stage))
         | below("refit", of(Refit))
+        | below("trainer", of(Trainer))
         | {f'"{policy}"' for policy in POLICIES if policy != "static"}
     )
     assert {key.partition(".")[0].removesuffix("[]") for key in keys(text["plan.toml"])} >= of(Plan)

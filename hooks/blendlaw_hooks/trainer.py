@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 import tomllib
 import warnings
 from collections.abc import Sequence
@@ -77,9 +78,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         changes = dict(_change(each) for each in given.set)
         train(given.plan, given.dir, cache=given.cache, stop_at=given.stop_at, **changes)
     except (InputError, OSError) as error:
-        first = os.environ.get("RANK", "0") == "0"  # some errors come before the ranks have met
-        if first or isinstance(error, OutOfVocabulary):
+        # Every rank has met it, but for one kind; some errors come before the ranks have met.
+        if os.environ.get("RANK", "0") == "0" or isinstance(error, OutOfVocabulary):
             say(f"error: {error}")
+        else:
+            time.sleep(10)  # torchrun ends all with the first that ends: not before it is told
         raise SystemExit(1) from error
     if device().type == "cpu":
         cpu.leave()

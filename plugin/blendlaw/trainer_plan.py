@@ -22,10 +22,10 @@ from blendlaw.plan_values import STRICT, Count, Natural, Positive, Share
 
 Whole = Annotated[int, Field(strict=True, ge=0)]
 
-ASPECT = 64
+ASPECT = 48
 """Hidden size per layer that a shape is chosen after, where the plan leaves it open."""
 
-NEAR = 0.05
+NEAR = 0.1
 """Among shapes as near to ``run.params`` as this the one nearest to that aspect is taken."""
 
 
@@ -71,7 +71,7 @@ class Trainer:
                 column="trainer.global_batch",
                 value=self.global_batch,
             )
-        for name in ("hidden", "ffn", "vocabulary_divisor"):
+        for name in ("hidden", "vocabulary_divisor"):
             size = getattr(self, name)
             if size is not None and size % self.tensor_parallel:
                 problem = f"must be a multiple of tensor_parallel, {self.tensor_parallel}"
@@ -105,27 +105,20 @@ class Shape:
 def shape(trainer: Trainer, params: float, vocabulary: int) -> Shape:
     """The model of ``trainer`` for tokens below ``vocabulary``; what is open is near ``params``.
 
-    Raises InputError where the sizes do not go together or cannot be split over the ranks.
+    It hangs on no layout of ranks: a proxy run on one rank and on many is of one model. Raises
+    InputError where the sizes do not go together or cannot be split over the ranks.
     """
     divisor = trainer.vocabulary_divisor
     padded = divisor * math.ceil(vocabulary / divisor)
     if trainer.layers is not None and trainer.hidden is not None:
         return _checked(_shape(trainer, trainer.layers, trainer.hidden, padded), trainer)
-    step = math.lcm(32, trainer.tensor_parallel)
-    widths = [*range(step, 512, step), *range(512, 16384 + 1, math.lcm(128, step))]
+    widths = [*range(32, 512, 32), *range(512, 16384 + 1, 128)]
     candidates = []
     for hidden in [trainer.hidden] if trainer.hidden is not None else widths:
         least, most = hidden // (2 * ASPECT), max(4, 4 * hidden // ASPECT)
         depths = range(max(2, least - least % 2), most + 1, 2)
         for layers in [trainer.layers] if trainer.layers is not None else depths:
-            if layers % trainer.pipeline_parallel == 0 or trainer.layers is not None:
-                candidates.append(_shape(trainer, layers, hidden, padded))
-    if not candidates:
-        raise InputError(
-            "no shape of these sizes has layers for every pipeline rank: give trainer.layers",
-            column="trainer.pipeline_parallel",
-            value=trainer.pipeline_parallel,
-        )
+            candidates.append(_shape(trainer, layers, hidden, padded))
 
     def off(made: Shape) -> float:
         return abs(math.log(made.params / params))
@@ -138,8 +131,7 @@ def shape(trainer: Trainer, params: float, vocabulary: int) -> Shape:
 
 def _shape(trainer: Trainer, layers: int, hidden: int, vocabulary: int) -> Shape:
     """Heads of 64 in wide models and of 16 in small ones; ffn 8/3 of hidden, as in LLaMA."""
-    step = math.lcm(32, trainer.tensor_parallel)
-    ffn = step * math.ceil(8 * hidden / 3 / step)
+    ffn = 32 * math.ceil(8 * hidden / 3 / 32)
     heads = max(1, hidden // (64 if hidden >= 512 else 16))
     return Shape(layers, hidden, trainer.heads or heads, trainer.ffn or ffn, vocabulary)
 
@@ -149,10 +141,13 @@ def _checked(made: Shape, trainer: Trainer) -> Shape:
         problem = f"hidden, {made.hidden}, must be an even multiple of it"
         raise InputError(problem, column="trainer.heads", value=made.heads)
     if made.heads % trainer.tensor_parallel:
-        problem = f"the {made.heads} heads cannot be split over it"
+        problem = f"the {made.heads} heads cannot be split over it: give trainer.hidden and heads"
+        raise InputError(problem, column="trainer.tensor_parallel", value=trainer.tensor_parallel)
+    if made.ffn % trainer.tensor_parallel:
+        problem = f"ffn, {made.ffn}, cannot be split over it: give trainer.ffn"
         raise InputError(problem, column="trainer.tensor_parallel", value=trainer.tensor_parallel)
     if made.layers % trainer.pipeline_parallel:
-        problem = f"the {made.layers} layers cannot be split over it"
+        problem = f"the {made.layers} layers cannot be split over it: give trainer.layers"
         column = "trainer.pipeline_parallel"
         raise InputError(problem, column=column, value=trainer.pipeline_parallel)
     return made

@@ -219,6 +219,45 @@ def test_learning_rates(schedule: Any) -> None:
         assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
 
 
+def test_what_the_page_shows_is_what_happens(tmp_path: Path) -> None:
+    """Numbers within a tenth, but for times; ``…`` is any lines."""
+    text = (ROOT / "docs/trainer.md").read_text().partition("## An example")[2]
+    for kind, block in re.findall(r"^```(\w+)[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        if kind == "toml":
+            (tmp_path / "plan.toml").write_text(block)
+            continue
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, shown = part.partition("\n")
+            name, *rest = command.split()
+            command_of = {
+                "python": [sys.executable],
+                "blendlaw": [sys.executable, "-m", "blendlaw"],
+                "torchrun": [sys.executable, "-m", "torch.distributed.run"],
+            }
+            printed = subprocess.run(
+                [*command_of[name], *rest],
+                cwd=tmp_path,
+                env=ENVIRONMENT,
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=True,
+            ).stderr.splitlines()
+            for line in shown.splitlines():
+                if line != "…":
+                    assert any(alike(line, each) for each in printed), (line, printed)
+
+
+def alike(shown: str, printed: str) -> bool:
+    number = r"\d[\d,.]*"
+    if re.sub(number, "#", shown) != re.sub(number, "#", printed):
+        return False
+    pairs = zip(re.findall(number, shown), re.findall(number, printed), strict=True)
+    values = [[float(n.strip(",.").replace(",", "")) for n in pair] for pair in pairs]
+    timed = 2 if shown.endswith("tokens/s") else 0
+    return all(b == pytest.approx(a, rel=0.1) for a, b in values[: len(values) - timed])
+
+
 # Kill -9.
 
 FAULTS = ["index:2", "losses:2", "step:2", "schedule:1", "fit:1", "checkpoint:4", "prune:2"]
