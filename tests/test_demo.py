@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import blendlaw
 from blendlaw import cli
 from blendlaw.corpus.result import Corpus, Part, TokenizerUsed
 from blendlaw.demo import training
@@ -118,6 +120,27 @@ def test_what_failed_is_told_with_the_end_of_the_log(
     assert set(steps) <= {(0, 600)}
 
 
+def test_it_waits_for_ranks_that_still_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = made_plan(tmp_path, Size())
+    hold = (
+        "import sys, time\nfrom blendlaw.schedule import claim\n"
+        "with claim(sys.argv[1]):\n    print('held', flush=True)\n    time.sleep(1)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(blendlaw.__file__).parents[1])}
+    command = [sys.executable, "-c", hold, str(tmp_path / "schedule.jsonl")]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        monkeypatch.setattr(sys, "executable", "/bin/true")
+        said: list[str] = []
+        training.train(plan, tmp_path / "plan.toml", 2, lambda *_: None, said.append)
+        assert other.wait(10) == 0
+    assert len(said) == 1
+    assert f"another run is using it (process {other.pid} on " in said[0]
+
+
 def test_how_far_it_is(tmp_path: Path) -> None:
     losses = tmp_path / "losses.jsonl"
     assert training._step(losses) == 0
@@ -125,7 +148,6 @@ def test_how_far_it_is(tmp_path: Path) -> None:
     assert training._step(losses) == 40
 
 
-@pytest.mark.skipif(os.name != "posix", reason="processes of Unix")
 def test_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "NEEDED", {"json": "json", "no_such_module": "torch"})
     assert training.missing() == ["torch"]

@@ -60,7 +60,7 @@ def run(
         plan = read_plan(plan_file)
         say(f"training; what it says is in {folder / 'training.log'}")
         with _timed(seconds, "training"), bar("training") as progress:
-            train(plan, plan_file, size.ranks, progress)
+            train(plan, plan_file, size.ranks, progress, say)
     outcome = tell(folder, seconds)
     with _timed(seconds, "report"):
         draw(outcome)

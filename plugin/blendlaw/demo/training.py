@@ -8,12 +8,14 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 from blendlaw.errors import InputError
 from blendlaw.plan import Plan
+from blendlaw.schedule import claim
 
 NEEDED = {"torch": "torch", "megatron": "megatron-core", "tokenizers": "tokenizers"}
 LOG = "training.log"
@@ -34,13 +36,24 @@ class Failed(InputError):
     tail: str = ""
 
 
-def train(plan: Plan, plan_file: Path, ranks: int, progress: Callable[[int, int], None]) -> None:
+def train(
+    plan: Plan,
+    plan_file: Path,
+    ranks: int,
+    progress: Callable[[int, int], None],
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
     """Train by ``plan_file`` in its folder, or go on there. Raises Failed, OSError.
 
     ``progress`` is told steps and all steps. What the trainer says goes to training.log.
     """
     folder = plan_file.parent
     steps = round(plan.run.tokens / plan.run.sequence_length) // plan.trainer.global_batch
+
+    def show() -> None:
+        progress(_step(folder / "losses.jsonl"), steps)
+
+    _wait_for_others(folder / "schedule.jsonl", show, say)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={ranks}", "-m", "blendlaw_hooks.trainer"]
     command += [str(plan_file), "--dir", str(folder)]
@@ -57,7 +70,7 @@ def train(plan: Plan, plan_file: Path, ranks: int, progress: Callable[[int, int]
         )
     try:
         while process.poll() is None:
-            progress(_step(folder / "losses.jsonl"), steps)
+            show()
             try:
                 process.wait(POLL)
             except subprocess.TimeoutExpired:
@@ -66,6 +79,21 @@ def train(plan: Plan, plan_file: Path, ranks: int, progress: Callable[[int, int]
         _end(process)
     if process.returncode:
         raise _failed(log, begin, process.returncode)
+
+
+def _wait_for_others(schedule: Path, show: Callable[[], None], say: Callable[[str], None]) -> None:
+    """Ranks whose torchrun was killed train on: let them, and then go on from there."""
+    told = False
+    while True:
+        try:
+            with claim(schedule):
+                return
+        except InputError as error:
+            if not told:
+                say(f"waiting: {error}")
+            told = True
+        show()
+        time.sleep(POLL)
 
 
 def _end_with_parent() -> None:
