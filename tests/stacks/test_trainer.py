@@ -166,7 +166,7 @@ def test_the_same_under_every_layout(folder: Path) -> None:
     tensor, pipeline = ("--set", "tensor_parallel=2"), ("--set", "pipeline_parallel=2")
     layouts = {"DP2": (), "TP2": tensor, "PP2": pipeline, "TP2PP2": (*tensor, *pipeline)}
     one = losses(folder, "one")
-    assert len(one) == 4 * 3 + 2 * 3
+    assert len(one) == 6 * 3 + 2 * 3, "ends of stages too"
     for name, flags in layouts.items():
         done(folder, name, *flags, ranks=4 if name == "TP2PP2" else 2)
         other = losses(folder, name)
