@@ -100,13 +100,13 @@ def test_what_failed_is_told_with_the_end_of_the_log(
         "#!/bin/sh\n"
         'echo "$@"\n'
         'for n in $(seq 30); do echo "line $n"; done\n'
-        '[ "$OMP_NUM_THREADS" = 1 ] && echo "blendlaw: error: no room"\n'
+        '[ "$OMP_NUM_THREADS$CUDA_VISIBLE_DEVICES" = 1 ] && echo "blendlaw: error: no room"\n'
         'echo "E1128 06:24:44 1 torch/distributed/elastic/api.py:1] failed" >&2\n'
         "exit 3\n"
     )
     stand_in.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(stand_in))
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     plan = made_plan(tmp_path, Size())
     (tmp_path / training.LOG).write_text("blendlaw: error: of before\n")
     steps: list[tuple[int, int]] = []

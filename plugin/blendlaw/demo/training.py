@@ -17,7 +17,14 @@ from blendlaw.errors import InputError
 from blendlaw.plan import Plan
 from blendlaw.schedule import claim
 
-NEEDED = {"torch": "torch", "megatron": "megatron-core", "tokenizers": "tokenizers"}
+NEEDED = {
+    "torch": "torch",
+    "megatron": "megatron-core",
+    "psutil": "psutil",  # else megatron-core hangs when it saves
+    "tokenizers": "tokenizers",
+}
+# Two ranks on the CPU, also where there is a GPU: one could not be shared, and figures are the same.
+CPU = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 LOG = "training.log"
 SHOWN = 15  # lines of the log after a failure
 TORCHRUN = re.compile(r"^[WE]\d{4} .*torch/distributed/", re.MULTILINE)  # its account of one
@@ -65,7 +72,7 @@ def train(
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=subprocess.STDOUT,
-            env={"OMP_NUM_THREADS": "1"} | os.environ,
+            env=os.environ | CPU,
             preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
     try:
