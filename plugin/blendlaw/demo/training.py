@@ -23,7 +23,7 @@ NEEDED = {
     "psutil": "psutil",  # else megatron-core hangs when it saves
     "tokenizers": "tokenizers",
 }
-# Two ranks on the CPU, also where there is a GPU: one could not be shared, and figures are the same.
+# Two ranks on the CPU, also where there is a GPU, which they could not share.
 CPU = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 LOG = "training.log"
 SHOWN = 15  # lines of the log after a failure
