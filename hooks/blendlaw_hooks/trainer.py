@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from blendlaw.errors import InputError
 from blendlaw.plan import Plan, read_plan
 from blendlaw.run_folder import say
@@ -86,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(1) from error
     if device().type == "cpu":
         cpu.leave()
+    torch.distributed.destroy_process_group()
 
 
 def _change(given: str) -> tuple[str, Any]:

@@ -73,7 +73,8 @@ def build_data(plan: Plan, run: StagedRun, vocabulary: int, cache: Path, *, own:
     Megatron writes an index in place, so one that a killed run left may be cut short: until all
     of a run's own are there they are made anew.
     """
-    whole = cache / "complete"
+    size = validation_size(plan)  # the one thing that may change from start to start
+    whole = cache / f"complete-{size}"
     if own:
         ranks.on_one(0, lambda: None if whole.exists() else shutil.rmtree(cache, True))
     config = GPTDatasetConfig(
@@ -88,7 +89,6 @@ def build_data(plan: Plan, run: StagedRun, vocabulary: int, cache: Path, *, own:
     )
     train = build_staged_blend(GPTDataset, run.index, config, reads)
     held_out = blend(plan, run.schedule.records[0].weights, 1.0).valid
-    size = validation_size(plan)
     valid = {}
     for number, (name, language) in enumerate(plan.languages.items()):
         own_prefixes = {source.prefix for source in language.valid_sources}
@@ -125,7 +125,7 @@ class Order:
 
 
 def microbatches(
-    dataset: Any, first: int, end: int, micro: int, workers: int = 0
+    dataset: Any, first: int, end: int, micro: int, workers: int, pin: bool
 ) -> Iterator[Mapping[str, Any]] | None:
     """This rank's microbatches of samples ``first`` to ``end``; None where it reads nothing."""
     if dataset is None:
@@ -137,25 +137,32 @@ def microbatches(
             num_workers=workers,
             prefetch_factor=PREFETCH_FACTOR if workers else None,
             persistent_workers=workers > 0,
-            pin_memory=torch.version.cuda is not None and torch.cuda.is_available(),
+            pin_memory=pin,
         )
     )
     return loader
 
 
-def check_vocabulary(plan: Plan, vocabulary: int) -> None:
-    """InputError if the beginning of a source has a token that is not below ``vocabulary``."""
-    for language in plan.languages.values():
+def check_sources(plan: Plan, vocabulary: int) -> None:
+    """InputError if a set to validate on is missing, or a source has a token too large.
+
+    Of each source the beginning is read. Missing training sources are told by StagedRun.
+    """
+    for name, language in plan.languages.items():
         for source in (*language.sources, *language.valid_sources):
             index, data = Path(source.prefix + ".idx"), Path(source.prefix + ".bin")
-            if not (index.is_file() and data.is_file()):
-                continue  # on another kind of storage, or refused elsewhere
-            with index.open("rb") as file:
-                code = HEADER.unpack(file.read(HEADER.size))[2]
-            largest = int(np.fromfile(data, DTYPES[code], LOOKED_AT).max()) if code in DTYPES else 0
-            if largest >= vocabulary:
-                problem = _too_large(largest, vocabulary)
-                raise InputError(problem, file=data, column="trainer.vocabulary")
+            missing = [path for path in (index, data) if not path.is_file()]
+            if not missing:
+                with index.open("rb") as file:
+                    code = HEADER.unpack(file.read(HEADER.size))[2]
+                if code in DTYPES:
+                    tokens = np.fromfile(data, DTYPES[code], LOOKED_AT)
+                    largest = int(tokens.max(initial=0))
+                    if largest >= vocabulary:
+                        problem = _too_large(largest, vocabulary)
+                        raise InputError(problem, file=data, column="trainer.vocabulary")
+            elif source in language.valid_sources and "://" not in source.prefix:
+                raise InputError(f"no such file, to validate {name} on", file=missing[0])
 
 
 def _too_large(token: int, vocabulary: int) -> str:

@@ -24,7 +24,7 @@ from blendlaw_hooks.trainer_data import (
     PREFETCH_FACTOR,
     batch_on_this_rank,
     build_data,
-    check_vocabulary,
+    check_sources,
     first_of_tensor_group,
     microbatches,
     validation_size,
@@ -141,7 +141,8 @@ class Training:
         return output, functools.partial(_loss, batch["loss_mask"])
 
     def _microbatches(self, dataset: Any, first: int, end: int, workers: int = 0) -> Any:
-        return microbatches(dataset, first, end, self.plan.trainer.micro_batch, workers)
+        micro, pin = self.plan.trainer.micro_batch, self.device.type == "cuda"
+        return microbatches(dataset, first, end, micro, workers, pin)
 
     def _due(self, interval: int, end: int) -> bool:
         return self.step == end or (interval > 0 and self.step % interval == 0)
@@ -152,7 +153,7 @@ class Training:
 
     def _found(self, settings: Settings) -> int:
         """The step to go on after, by one rank, before anything is written."""
-        check_vocabulary(self.plan, self.vocabulary)
+        check_sources(self.plan, self.vocabulary)
         step = trainer_checkpoint.newest(self.checkpoints)
         settings.check(step)
         return step

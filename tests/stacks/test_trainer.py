@@ -356,6 +356,8 @@ def test_what_cannot_be_trained(folder: Path, flags: tuple[str, ...], told: str)
 def test_other_ranks_hear_of_it(folder: Path) -> None:
     (folder / "plan.toml").write_text(plan().replace("Go_train", "gone"))
     assert "gone.idx: no such file, a source of Go" in refused(folder, ranks=2)
+    (folder / "plan.toml").write_text(plan().replace("Go_valid", "gone"))
+    assert "gone.idx: no such file, to validate Go on" in refused(folder)
     (folder / "plan.toml").write_text(plan(micro_batch=16))
     assert "a multiple of 2 data-parallel ranks" in refused(folder, ranks=2)
 
