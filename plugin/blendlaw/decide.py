@@ -18,7 +18,7 @@ from blendlaw.languages import canonical
 from blendlaw.layout import Layout
 from blendlaw.observations import Observation, read_observations
 from blendlaw.plan import Plan, Stage
-from blendlaw.policies import POLICIES, Proposal, propose, within_limits
+from blendlaw.policies import Proposal, needs_fit, propose, within_limits
 from blendlaw.schedule import Schedule, StageRecord
 from blendlaw.where import parse, select
 
@@ -82,12 +82,6 @@ def decide(
         ),
         fitted,
     )
-
-
-def needs_fit(stage: Stage) -> bool:
-    """Whether the stage's policy is given a fit: the law's, and those of plugins."""
-    policy = stage.weights
-    return isinstance(policy, str) and (policy == "law" or policy not in POLICIES)
 
 
 def _fit(plan: Plan, history: Sequence[Observation]) -> Fit:

@@ -23,7 +23,7 @@ from blendlaw.errors import InputError
 from blendlaw.files import read_text, write_atomically
 from blendlaw.limits import plan_limits
 from blendlaw.nearest import nearest
-from blendlaw.policies import POLICIES, answer_by_policy, within_limits
+from blendlaw.policies import answer_by_policy, needs_fit, within_limits
 from blendlaw.schedule import Schedule, StageRecord, boundaries
 from blendlaw.stored import from_json
 from blendlaw.values import weights as check_weights
@@ -230,8 +230,7 @@ def most_drawn(size: int, weight: float) -> int:
 
 def _known(plan: Plan, stage: Stage) -> Mapping[str, float] | None:
     """The weights of ``stage`` where the plan alone says them."""
-    policy = stage.weights
-    if isinstance(policy, str) and (policy == "law" or policy not in POLICIES):
+    if needs_fit(stage):
         return None
     found = within_limits(plan, stage, answer_by_policy(stage, None, plan))
     # Limits that change nothing still round, and Megatron has the weights as they are written.

@@ -132,6 +132,12 @@ POLICIES: dict[str, Policy] = {
 }
 
 
+def needs_fit(stage: Stage) -> bool:
+    """Whether the stage's policy is given a fit: the law's, and those of plugins."""
+    policy = stage.weights
+    return isinstance(policy, str) and (policy == "law" or policy not in POLICIES)
+
+
 @hookimpl(specname="propose_weights", trylast=True)
 def answer_by_policy(stage: Stage, fit: Fit | None, plan: Plan) -> Mapping[str, float]:
     """Answer by the stage's own ``weights``, when no other plugin has."""
