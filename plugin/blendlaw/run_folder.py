@@ -152,5 +152,6 @@ class RunFolder:
 
 
 def say(message: str) -> None:
-    """A line for whoever watches the run."""
-    print(f"blendlaw: {message}", file=sys.stderr, flush=True)
+    """A line for whoever watches the run, in one write: ranks share the stream."""
+    sys.stderr.write(f"blendlaw: {message}\n")
+    sys.stderr.flush()

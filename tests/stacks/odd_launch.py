@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,18 +41,24 @@ class Broken:
         raise RuntimeError("the tracker is down")
 
 
+def tell(line: str) -> None:
+    """In one write: of two ranks, neither cuts the other's line in two."""
+    sys.stdout.write(f"TOLD {line}\n")
+    sys.stdout.flush()
+
+
 class Told:
     @blendlaw.hookimpl
     def before_stage(self, stage: Stage, blend: Any) -> None:
-        print(f"TOLD before {stage.name} {blend.by_language()}", flush=True)
+        tell(f"before {stage.name} {blend.by_language()}")
 
     @blendlaw.hookimpl
     def after_stage(self, stage: Stage, observations: Any) -> None:
-        print(f"TOLD after {stage.name} {len(observations)}", flush=True)
+        tell(f"after {stage.name} {len(observations)}")
 
     @blendlaw.hookimpl
     def record_losses(self, step: int, tokens: int, losses: Mapping[str, float]) -> None:
-        print(f"TOLD losses {step} {tokens} {sorted(losses)}", flush=True)
+        tell(f"losses {step} {tokens} {sorted(losses)}")
 
 
 def fit_is_killed() -> None:
