@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gzip
 import io
 import json
 import os
@@ -42,8 +43,10 @@ def code(number: int, lines: int = 40) -> str:
 
 
 def tarball(path: Path, members: Mapping[str, str | bytes]) -> Path:
-    mode = "w:" + path.suffix[1:].replace("tgz", "gz")
-    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+    # gzip would write the time into the archive, and its digest would change from second to second.
+    zipped = gzip.GzipFile(path, "wb", mtime=0) if path.suffix == ".tgz" else path.open("wb")
+    mode = "w|" if path.suffix == ".tgz" else f"w|{path.suffix[1:]}"
+    with zipped as file, tarfile.open(fileobj=file, mode=mode) as tar:  # type: ignore[call-overload]
         for name, text in members.items():
             content = text.encode() if isinstance(text, str) else text
             info = tarfile.TarInfo(name)
