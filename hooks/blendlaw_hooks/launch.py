@@ -119,26 +119,29 @@ class Launch:
         assert self.run is not None
         made = blend(self.plan, self.run.schedule.records[0].weights, 1.0)
         of = {
-            source.prefix: number
-            for number, language in enumerate(self.plan.languages.values())
+            source.prefix: name
+            for name, language in self.plan.mixture.items()
             for source in (*language.valid_sources, *language.test_sources)
         }
         sets = [
             build_staged_blend(
-                builder.cls, self.run.index, builder.config, builder.is_built_on_rank
+                builder.cls,
+                self.run.index,
+                builder.config,
+                builder.is_built_on_rank,
+                self.run.kinds,
             )
         ]
         for split, held_out in ((1, made.valid), (2, made.test)):
-            language = [of[prefix] for prefix, _ in held_out]
             sets.append(
                 build_held_out(
                     builder.cls,
-                    held_out,
-                    language,
+                    [(prefix, weight, of[prefix]) for prefix, weight in held_out],
                     split,
                     builder.sizes[split],
                     builder.config,
                     builder.is_built_on_rank,
+                    self.run.kinds,
                 )
             )
         return sets

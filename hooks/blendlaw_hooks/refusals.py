@@ -43,6 +43,9 @@ def refuse(args: Any, plan: Plan) -> None:
             f"--seq-length is {args.seq_length}, the plan's is {plan.run.sequence_length}",
             column="run.sequence_length",
         )
+    if getattr(args, "fim_data", False) and plan.pairs and plan.pairs.valid_sources:
+        problem = "--fim-data would tear them: leave them out (pairs to train on are kept whole)"
+        raise InputError(problem, column="pairs.valid_sources")
     scopes = getattr(args, "cuda_graph_scope", None) or []
     if "full_iteration" in str(scopes):
         raise InputError(

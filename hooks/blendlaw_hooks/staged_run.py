@@ -27,6 +27,9 @@ from blendlaw.decide import seen
 from blendlaw.errors import InputError
 from blendlaw.layout import lay_out
 from blendlaw.observations import Observation
+from blendlaw.pairs.kinds import Kinds, kinds_of
+from blendlaw.pairs.plan import PAIRS
+from blendlaw.pairs.segments import Segments
 from blendlaw.plan import Plan
 from blendlaw.plugins import plugin_manager
 from blendlaw.run_folder import RunFolder, say
@@ -77,9 +80,11 @@ class StagedRun:
         self._folder: RunFolder | None = None
         ranks.on_one(writer, lambda: _require_files(plan))
         self.layout = lay_out(plan, samples, *([] if surplus is None else [surplus]))
-        names = list(plan.languages)
+        self.kinds: Kinds = ranks.on_one(writer, lambda: _kinds(plan))
+        # With pairs every token says its kind, and these numbers of a sample's are not used.
+        names = list(plan.mixture)
         self.measured = LanguageLoss(
-            names,
+            self.kinds.names,
             [names.index(source.language) for source in self.layout.sources],
             device,
             of_valid_dataset=range(len(names)),
@@ -202,42 +207,53 @@ class StagedRun:
     def _record(self, split: str, stage: int, losses: Mapping[str, Loss]) -> None:
         if ranks.rank() != self.writer or not losses:
             return
-        found = self._files.record(
-            losses, step=self._step, samples=self._consumed, stage=stage, split=split
-        )
-        try:  # whatever goes wrong here, the other ranks train on
-            self._tell(split, stage, losses, found)
-        except Exception as error:
-            say(f"step {self._step}: a tracker failed: {type(error).__name__}: {error}")
+        languages, directions = self.kinds.folded(losses)
+        for name, part in ((split, languages), (f"{split}-{PAIRS}", directions)):
+            if not part:
+                continue
+            found = self._files.record(
+                part, step=self._step, samples=self._consumed, stage=stage, split=name
+            )
+            try:  # whatever goes wrong here, the other ranks train on
+                self._tell(name, part, found)
+            except Exception as error:
+                say(f"step {self._step}: a tracker failed: {type(error).__name__}: {error}")
 
     def _tell(
-        self, split: str, stage: int, losses: Mapping[str, Loss], found: list[Observation]
+        self, split: str, losses: Mapping[str, tuple[float, int]], found: list[Observation]
     ) -> None:
-        shown = ", ".join(f"{name} {loss.loss:.4f}" for name, loss in losses.items())
+        shown = ", ".join(f"{name} {loss:.4f}" for name, (loss, _) in losses.items())
         say(f"step {self._step}, {split} loss: {shown}")
         tokens = self._consumed * self.plan.run.sequence_length
-        if split == "train":
-            means = {name: loss.loss for name, loss in losses.items()}
+        if split.startswith("train"):
+            means = {name: loss for name, (loss, _) in losses.items()}
             plugin_manager().hook.record_losses(step=self._step, tokens=tokens, losses=means)
         if self._tracker is None:
             return
-        scalars = {f"{split} loss/{name}": loss.loss for name, loss in losses.items()}
+        scalars = {f"{split} loss/{name}": loss for name, (loss, _) in losses.items()}
         scalars |= {f"{split} bpb/{o.language}": o.bpb for o in found if o.bpb is not None}
         if split == "train":
             number = self.layout.stage_of(self._consumed - 1)
             scalars |= {f"weight/{n}": w for n, w in self.schedule.records[number].weights.items()}
-            for name, trained in seen(
-                self.plan, self.layout, self.schedule, self._consumed
-            ).items():
-                unique = self.plan.languages[name].unique_tokens
-                if unique is not None:
-                    scalars[f"epochs/{name}"] = trained / unique
+            trained = seen(self.plan, self.layout, self.schedule, self._consumed)
+            for name, source in self.plan.mixture.items():
+                if source.unique_tokens is not None:
+                    scalars[f"epochs/{name}"] = trained[name] / source.unique_tokens
         self._tracker.log(self._step, {f"blendlaw/{name}": v for name, v in scalars.items()})
+
+
+def _kinds(plan: Plan) -> Kinds:
+    """What tokens are counted as: the languages, and what the plan's pairs say."""
+    pairs = () if plan.pairs is None else (*plan.pairs.sources, *plan.pairs.valid_sources)
+    kinds = kinds_of(plan.languages, [source.prefix for source in pairs])
+    for source in pairs:  # they say languages that the plan does not know
+        kinds.table(Segments(source.prefix).about)
+    return kinds
 
 
 def _require_files(plan: Plan) -> None:
     """InputError where a source is not there; those in object stores are Megatron's to find."""
-    for name, language in plan.languages.items():
+    for name, language in plan.mixture.items():
         for source in (*language.sources, *language.valid_sources, *language.test_sources):
             for path in (Path(source.prefix + ".idx"), Path(source.prefix + ".bin")):
                 if "://" not in source.prefix and not path.exists():

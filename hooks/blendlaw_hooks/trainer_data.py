@@ -87,15 +87,14 @@ def build_data(plan: Plan, run: StagedRun, vocabulary: int, cache: Path, *, own:
         eod_mask_loss=False,
         create_attention_mask=False,
     )
-    train = build_staged_blend(GPTDataset, run.index, config, reads)
+    train = build_staged_blend(GPTDataset, run.index, config, reads, run.kinds)
     held_out = blend(plan, run.schedule.records[0].weights, 1.0).valid
     valid = {}
-    for number, (name, language) in enumerate(plan.languages.items()):
+    for name, language in plan.mixture.items():
         own_prefixes = {source.prefix for source in language.valid_sources}
-        sources = [(prefix, weight) for prefix, weight in held_out if prefix in own_prefixes]
+        sources = [(prefix, w, name) for prefix, w in held_out if prefix in own_prefixes]
         if sources:
-            of = [number] * len(sources)
-            valid[name] = build_held_out(GPTDataset, sources, of, 1, size, config, reads)
+            valid[name] = build_held_out(GPTDataset, sources, 1, size, config, reads, run.kinds)
     if own:
         ranks.on_one(0, whole.touch)
     return Data(train, valid)
@@ -148,7 +147,7 @@ def check_sources(plan: Plan, vocabulary: int) -> None:
 
     Of each source the beginning is read. Missing training sources are told by StagedRun.
     """
-    for name, language in plan.languages.items():
+    for name, language in plan.mixture.items():
         for source in (*language.sources, *language.valid_sources):
             index, data = Path(source.prefix + ".idx"), Path(source.prefix + ".bin")
             missing = [path for path in (index, data) if not path.is_file()]

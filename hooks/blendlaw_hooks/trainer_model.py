@@ -46,6 +46,9 @@ SPREAD = 0.02
 
 OUTPUTS = ("linear_proj.weight", "linear_fc2.weight")
 
+FP8_MULTIPLE = 16
+"""What the sizes of matrices that are multiplied in FP8 are multiples of."""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -90,7 +93,7 @@ def build_model(plan: Plan, shape: Shape, device: torch.device, steps: int) -> M
     """The model of ``plan``, with initial weights, for a run of ``steps`` steps."""
     trainer, length = plan.trainer, plan.run.sequence_length
     engine = device.type == "cuda" and importlib.util.find_spec("transformer_engine") is not None
-    config = _config(trainer, shape, device, engine)
+    config = _config(trainer, shape, length, device, engine)
     local = functools.partial(get_gpt_layer_local_spec, normalization="RMSNorm")
     bare: Any = GPTModel(
         config,
@@ -129,12 +132,11 @@ def build_model(plan: Plan, shape: Shape, device: torch.device, steps: int) -> M
     return Model(bare, module, optimizer, rate, length, trainer.micro_batch)
 
 
-def _config(trainer: Trainer, shape: Shape, device: torch.device, engine: bool) -> Any:
+def _config(trainer: Trainer, shape: Shape, length: int, device: torch.device, engine: bool) -> Any:
     if trainer.precision == "fp8" and not engine:
         problem = "needs a GPU with Transformer Engine: take bf16 here"
         raise InputError(problem, column="trainer.precision", value="fp8")
     dtype = torch.float32 if trainer.precision == "fp32" else torch.bfloat16
-    fp8 = {"fp8": "hybrid", "fp8_recipe": trainer.fp8_recipe}
     return TransformerConfig(
         num_layers=shape.layers,
         hidden_size=shape.hidden,
@@ -153,8 +155,29 @@ def _config(trainer: Trainer, shape: Shape, device: torch.device, engine: bool) 
         pipeline_model_parallel_size=trainer.pipeline_parallel,
         perform_initialization=False,
         **(cpu.CONFIG if device.type == "cpu" else {}),
-        **(fp8 if trainer.precision == "fp8" else {}),
+        **(_fp8(trainer, shape, length) if trainer.precision == "fp8" else {}),
     )
+
+
+def _fp8(trainer: Trainer, shape: Shape, length: int) -> dict[str, Any]:
+    """Megatron's keys of an FP8 recipe, and whether the tensor cores can multiply these sizes.
+
+    Per-tensor scales go with E4M3 forwards and E5M2 for gradients, those of blocks with E4M3.
+    """
+    sizes = {
+        "hidden": shape.hidden // trainer.tensor_parallel,
+        "ffn": shape.ffn // trainer.tensor_parallel,
+        "micro_batch": trainer.micro_batch * length,  # in tokens
+    }
+    for name, size in sizes.items():
+        if size % FP8_MULTIPLE:
+            problem = f"on a rank it comes to {size}: FP8 needs a multiple of {FP8_MULTIPLE}"
+            raise InputError(problem, column=f"trainer.{name}")
+    format = "e4m3" if trainer.fp8_recipe == "blockwise" else "hybrid"
+    keys: dict[str, Any] = {"fp8": format, "fp8_recipe": trainer.fp8_recipe}
+    if trainer.fp8_recipe == "delayed":  # the engine's defaults; Megatron's look one step back
+        keys |= {"fp8_amax_history_len": 1024, "fp8_amax_compute_algo": "max"}
+    return keys
 
 
 @torch.no_grad()

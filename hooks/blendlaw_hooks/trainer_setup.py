@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -80,6 +81,8 @@ def arrange(plan: Plan) -> int:
             value=trainer.global_batch,
         )
     parallel_state.destroy_model_parallel()  # of an earlier run in this process
+    if (engine := sys.modules.get("transformer_engine.pytorch.fp8")) is not None:
+        engine.FP8GlobalStateManager.reset()  # it goes on scaling for that run's model
     parallel_state.initialize_model_parallel(trainer.tensor_parallel, trainer.pipeline_parallel)
     random.seed(trainer.seed)
     np.random.seed(trainer.seed)  # noqa: NPY002 -- for whoever draws from the global state

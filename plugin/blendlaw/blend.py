@@ -23,7 +23,8 @@ from blendlaw.nearest import nearest
 from blendlaw.values import weights as check_weights
 
 if TYPE_CHECKING:
-    from blendlaw.plan import Plan, Source
+    from blendlaw.plan import Plan
+    from blendlaw.plan_sources import Source
 
 MAX_BYTES = 16 << 20
 READ_BACK = 1e-12
@@ -94,17 +95,18 @@ class BlendFormat:
 def blend(plan: Plan, weights: Mapping[str, float], tokens: float) -> Blend:
     """The blend of ``tokens`` training tokens in which each language has its weight.
 
-    A language's weight is split over its sources by their shares, or else by their tokens.
-    Raises InputError if ``weights`` are not weights of the plan's languages, if a language of
-    positive weight has no sources, or if the split is not known.
+    So have translation pairs, as ``pairs`` (see ``Plan.mixed``). A weight is split over sources by
+    their shares, or else by their tokens. Raises InputError if ``weights`` are not weights of what
+    the plan has, if something of positive weight has no sources, or if the split is not known.
     """
+    mixture = plan.mixture
     for given in weights:
-        if given not in plan.languages:
-            hint = nearest(given, plan.languages)
+        if given not in mixture:
+            hint = nearest(given, mixture)
             raise InputError(f"the plan has no language {given!r}{hint}")
     parts = check_weights(weights, "weights")
     sources, dropped = [], []
-    for name, language in plan.languages.items():
+    for name, language in mixture.items():
         weight = parts.get(name, 0.0)
         if weight > 0 and not language.sources:
             raise InputError(f"{name} has weight {weight:.4g} but no sources in the plan")
@@ -127,8 +129,8 @@ def blend(plan: Plan, weights: Mapping[str, float], tokens: float) -> Blend:
         tuple(sources),
         tokens,
         tuple(dropped),
-        _held_out([language.valid_sources for language in plan.languages.values()]),
-        _held_out([language.test_sources for language in plan.languages.values()]),
+        _held_out([language.valid_sources for language in mixture.values()]),
+        _held_out([language.test_sources for language in mixture.values()]),
     )
 
 

@@ -9,7 +9,7 @@ why.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from blendlaw.errors import InputError
@@ -17,6 +17,7 @@ from blendlaw.fitting import Fit, fit
 from blendlaw.languages import canonical
 from blendlaw.layout import Layout
 from blendlaw.observations import Observation, read_observations
+from blendlaw.pairs.plan import PAIRS
 from blendlaw.plan import Plan, Stage
 from blendlaw.policies import Proposal, needs_fit, propose, within_limits
 from blendlaw.schedule import Schedule, StageRecord
@@ -67,7 +68,7 @@ def decide(
         if not schedule.records:
             raise _told(stage, error) from error
         before = schedule.records[-1]
-        proposal = within_limits(ahead, stage, before.weights)
+        proposal = within_limits(ahead, stage, plan.unmixed(before.weights))
         told = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         reason = f"kept the weights of {before.stage}: {' '.join(told.split())}"
         fitted = None
@@ -75,7 +76,7 @@ def decide(
         StageRecord(
             stage=stage.name,
             start_sample=layout.boundaries[number],
-            weights=dict(proposal),
+            weights=plan.mixed(stage, proposal),
             decided_at_sample=at_sample,
             reason=reason,
             fit=None if fitted is None else fit_file(number, stage),
@@ -125,14 +126,27 @@ def seen(plan: Plan, layout: Layout, schedule: Schedule, samples: int) -> dict[s
     """The tokens of each language after ``samples`` samples of the run, with those ``consumed``.
 
     By the weights of the stages: what was drawn is within two samples of it a source and stage.
+    Where the plan has translation pairs, ``pairs`` are the tokens of their sequences.
     """
-    found = {name: language.consumed for name, language in plan.languages.items()}
+    found = {name: language.consumed for name, language in plan.mixture.items()}
     ends = layout.boundaries[1:]
     for record, end in zip(schedule.records, ends, strict=False):
         drawn = max(0, min(end, samples) - record.start_sample)
-        for language, weight in record.weights.items():
-            found[language] += weight * drawn * plan.run.sequence_length
+        for name, weight in record.weights.items():
+            found[name] += weight * drawn * plan.run.sequence_length
     return found
+
+
+def with_pairs(plan: Plan, tokens: Mapping[str, float]) -> dict[str, float]:
+    """``tokens`` of ``seen``, those in translation pairs counted for the languages they are of."""
+    if plan.pairs is None or PAIRS not in tokens:
+        return dict(tokens)
+    held = plan.pairs.composition or {}
+    return {
+        name: count + held.get(name, 0.0) * tokens[PAIRS]
+        for name, count in tokens.items()
+        if name != PAIRS
+    }
 
 
 def _reason(stage: Stage, fitted: Fit | None, proposal: Proposal) -> str:

@@ -158,7 +158,7 @@ def lay_out(plan: Plan, samples: int, surplus: float = SURPLUS) -> Layout:
     shares = _shares(plan)
     sources = tuple(
         LaidSource(source.prefix, language, shares[source.prefix], wanted[source.prefix])
-        for language, given in plan.languages.items()
+        for language, given in plan.mixture.items()
         for source in given.sources
         if wanted[source.prefix] > 0
     )
@@ -197,18 +197,19 @@ def requests(plan: Plan, starts: tuple[int, ...], surplus: float = SURPLUS) -> d
             ahead = ahead.after(stage, weights)
             continue
         undecided += 1
-        bounds = plan_limits(ahead, stage.tokens)
+        bounds = plan_limits(ahead, plan.language_tokens(stage))
         rest = 1 - (bounds.lower.sum() - bounds.lower)
-        for name, most in zip(bounds.languages, np.minimum(bounds.upper, rest), strict=True):
-            for source in plan.languages[name].sources:
-                weight = float(most) * shares[source.prefix]
+        largest = zip(bounds.languages, np.minimum(bounds.upper, rest).tolist(), strict=True)
+        for name, most in plan.mixed(stage, dict(largest)).items():
+            for source in plan.mixture[name].sources:
+                weight = most * shares[source.prefix]
                 open_[source.prefix] += math.ceil((end - start) * weight)
     per_token = max(
         (end - start) / stage.tokens
         for stage, (start, end) in zip(plan.stages, pairwise(starts), strict=True)
     )
     found = {}
-    for language in ahead.languages.values():
+    for language in ahead.mixture.values():
         for source in language.sources:
             more, share = open_[source.prefix], shares[source.prefix]
             if language.max_epochs is not None and language.unique_tokens is not None:
@@ -235,13 +236,13 @@ def _known(plan: Plan, stage: Stage) -> Mapping[str, float] | None:
     found = within_limits(plan, stage, answer_by_policy(stage, None, plan))
     # Limits that change nothing still round, and Megatron has the weights as they are written.
     changed = any(abs(found[name] - found.requested[name]) > ROUNDING for name in found)
-    return found if changed else found.requested
+    return plan.mixed(stage, found if changed else found.requested)
 
 
 def _shares(plan: Plan) -> dict[str, float]:
     """The share of each source of its language's samples, as ``blend`` splits them."""
     shares: dict[str, float] = {}
-    for name, language in plan.languages.items():
+    for name, language in plan.mixture.items():
         if language.sources:
             alone = blend(plan, {name: 1.0}, 1.0)
             shares |= dict.fromkeys((source.prefix for source in language.sources), 0.0)

@@ -11,7 +11,8 @@ from blendlaw.blend import blend
 from blendlaw.errors import InputError
 from blendlaw.limits import plan_limits
 from blendlaw.megatron import Splits
-from blendlaw.plan import Plan, Source, Stage
+from blendlaw.plan import Plan, Stage
+from blendlaw.plan_sources import Source
 from blendlaw.policies import NoFit, Proposal, propose
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def lint(plan: Plan, fit: Fit | None = None, fixed: dict[str, Proposal] | None =
             errors.append(str(error))
             continue
         warnings += _few_samples(plan, stage, proposal, errors)
-        plan = plan.after(stage, proposal)
+        plan = plan.after(stage, plan.mixed(stage, proposal))
         rows += _rows(plan, stage, proposal)
     last = {row.language: row for row in rows}
     warnings += [
@@ -94,10 +95,10 @@ def from_blend(plan: Plan, splits: Splits) -> Proposal:
     """
     owner = {
         os.path.normpath(source.prefix): name
-        for name, language in plan.languages.items()
+        for name, language in plan.mixture.items()
         for source in language.sources
     }
-    weights = dict.fromkeys(plan.languages, 0.0)
+    weights = dict.fromkeys(plan.mixture, 0.0)
     for prefix, weight in splits["train"] or ():
         language = owner.get(os.path.normpath(prefix))
         if language is None:
@@ -108,14 +109,15 @@ def from_blend(plan: Plan, splits: Splits) -> Proposal:
     total = sum(weights.values())
     if total == 0:
         raise InputError("a blend without training sources")
-    shares = {name: weight / total for name, weight in weights.items()}
+    shares = plan.unmixed({name: weight / total for name, weight in weights.items()})
     return Proposal(shares, shares)
 
 
 def _rows(after: Plan, stage: Stage, proposal: Proposal) -> list[StageLanguage]:
     rows = []
     for name, language in after.languages.items():
-        tokens, unique = proposal[name] * stage.tokens, language.unique_tokens
+        unique = language.unique_tokens
+        tokens = proposal[name] * after.language_tokens(stage)
         rows.append(
             StageLanguage(
                 stage=stage.name,
@@ -142,7 +144,7 @@ def _of_sources(plan: Plan) -> list[str]:
     }.items():
         if names:
             found.append(f"{missing}: {', '.join(names)}")
-    for name, language in languages.items():
+    for name, language in plan.mixture.items():
         held_out = language.valid_sources + language.test_sources
         absent = [
             f"{source.prefix}{suffix}"
@@ -173,7 +175,7 @@ def _tokens(sources: tuple[Source, ...]) -> float | None:
 
 
 def _beyond_limits(plan: Plan, stage: Stage, proposal: Proposal) -> list[str]:
-    bounds = plan_limits(plan, stage.tokens)
+    bounds = plan_limits(plan, plan.language_tokens(stage))
     found = []
     for name, low, high, why in zip(
         bounds.languages, bounds.lower, bounds.upper, bounds.reason, strict=True
@@ -192,7 +194,7 @@ def _few_samples(plan: Plan, stage: Stage, proposal: Proposal, errors: list[str]
     if any(proposal[name] > 0 and not k.sources for name, k in plan.languages.items()):
         return []  # said already: no sources
     try:
-        made = blend(plan, proposal, stage.tokens)
+        made = blend(plan, plan.mixed(stage, proposal), stage.tokens)
     except InputError as error:
         errors.append(f"stage {stage.name}: {error}")
         return []

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
-    BeforeValidator,
     Field,
     PlainValidator,
     TypeAdapter,
@@ -29,51 +27,13 @@ from blendlaw.files import read_text
 from blendlaw.indexed import count_tokens
 from blendlaw.limits import SUM_TOLERANCE
 from blendlaw.nearest import nearest
+from blendlaw.pairs.options import Build
+from blendlaw.pairs.plan import PAIRS, Pairs, measured
+from blendlaw.plan_sources import Source, Sources
 from blendlaw.plan_values import STRICT, Count, Name, Natural, Positive, Share
 from blendlaw.trainer_plan import Trainer
 
 MAX_BYTES = 1 << 20
-
-
-def _prefix(prefix: str) -> str:
-    """Refuse a prefix that Megatron would not read back as it is written."""
-    if not prefix.strip():
-        raise ValueError("an empty prefix")
-    if any(ord(letter) < 32 for letter in prefix):
-        raise ValueError("a prefix cannot contain control characters")
-    if prefix != prefix.strip():
-        raise ValueError("a prefix cannot begin or end with a space: Megatron strips it")
-    if prefix.endswith((".bin", ".idx")):
-        raise ValueError(f"Megatron takes the prefix without its ending: {prefix[:-4]!r}")
-    try:
-        float(prefix)
-    except ValueError:
-        return prefix
-    raise ValueError("Megatron would read this prefix as a weight; write it as ./" + prefix)
-
-
-@dataclass(frozen=True, config=STRICT)
-class Source:
-    """One Megatron prefix of a language; ``share`` of the language's samples, ``tokens`` in it."""
-
-    prefix: Annotated[str, AfterValidator(_prefix)]
-    share: Share | None = None
-    tokens: Positive | None = None
-
-
-def _sources(sources: tuple[Source, ...]) -> tuple[Source, ...]:
-    shares = [source.share for source in sources if source.share is not None]
-    if shares and len(shares) < len(sources):
-        raise ValueError("give the share of every source or of none")
-    if shares and abs(sum(shares) - 1) > SUM_TOLERANCE:
-        raise ValueError(f"the shares sum to {sum(shares):.7g}, not 1")
-    return sources
-
-
-_OneSource = Annotated[
-    Source, BeforeValidator(lambda given: {"prefix": given} if isinstance(given, str) else given)
-]
-_Sources = Annotated[tuple[_OneSource, ...], AfterValidator(_sources)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -85,9 +45,9 @@ class LanguagePlan:
     file says; ``bytes_per_token`` is that of the tokenizer on it, for bits per byte.
     """
 
-    sources: _Sources = ()
-    valid_sources: _Sources = ()
-    test_sources: _Sources = ()
+    sources: Sources = ()
+    valid_sources: Sources = ()
+    test_sources: Sources = ()
     unique_tokens: Positive | None = None
     bytes_per_token: Positive | None = None
     max_epochs: Positive | None = None
@@ -116,13 +76,15 @@ class Stage:
     """An interval of ``tokens`` trained with one blend.
 
     ``weights`` names a policy or gives the weights themselves; ``temperature`` is the exponent
-    of the policy of that name.
+    of the policy of that name. ``pairs`` is the weight of translation pairs, where it is another
+    than that of the plan; the languages share the rest.
     """
 
     name: Name
     tokens: Positive
     weights: Annotated[str | Mapping[str, float], PlainValidator(_weights)] = "law"
     temperature: Positive | None = None
+    pairs: Share | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -162,6 +124,7 @@ class Plan:
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     refit: Refit = Refit()
     trainer: Trainer = Trainer()
+    pairs: Pairs | None = None
 
     def __post_init__(self) -> None:
         total = sum(stage.tokens for stage in self.stages)
@@ -180,15 +143,22 @@ class Plan:
                 raise InputError(
                     'temperature is for weights = "temperature"', column=f"{key}.temperature"
                 )
+            if stage.pairs and (self.pairs is None or not self.pairs.sources):
+                raise InputError("the plan has no [pairs] sources", column=f"{key}.pairs")
+            if stage.pairs == 1:
+                raise InputError("must be below 1", column=f"{key}.pairs", value=stage.pairs)
             for language in stage.weights if isinstance(stage.weights, Mapping) else ():
                 if language not in self.languages:
                     hint = nearest(language, self.languages)
                     raise InputError(
                         f"no such language in the plan{hint}", column=f"{key}.weights.{language}"
                     )
+        if PAIRS in self.languages and self.pairs is not None:
+            problem = f"a language cannot be called {PAIRS} beside [pairs]"
+            raise InputError(problem, column=f"languages.{PAIRS}")
         owner: dict[str, str] = {}
-        for name, wanted in self.languages.items():
-            key = f"languages.{name}"
+        for name, wanted in self.mixture.items():
+            key = f"languages.{name}" if name in self.languages else name
             if wanted.floor > wanted.cap:
                 problem = f"floor {wanted.floor:g} is above cap {wanted.cap:g}"
                 raise InputError(problem, column=key)
@@ -198,6 +168,44 @@ class Plan:
                     problem = f"a prefix that {owner[path]} has already"
                     raise InputError(problem, column=f"{key}.sources", value=source.prefix)
                 owner[path] = name
+
+    @property
+    def mixture(self) -> dict[str, LanguagePlan]:
+        """All that has sources and a weight: the languages and, as ``pairs``, translation pairs."""
+        if self.pairs is None or not self.pairs.in_run:
+            return dict(self.languages)
+        tokens = [source.tokens for source in self.pairs.sources if source.tokens is not None]
+        unique = sum(tokens) if tokens and len(tokens) == len(self.pairs.sources) else None
+        pairs = LanguagePlan(self.pairs.sources, self.pairs.valid_sources, unique_tokens=unique)
+        return {**self.languages, PAIRS: pairs}
+
+    def pairs_weight(self, stage: Stage) -> float:
+        """The share of the samples of ``stage`` that are translation pairs."""
+        if self.pairs is None or not self.pairs.sources:
+            return 0.0
+        return self.pairs.weight if stage.pairs is None else stage.pairs
+
+    def language_tokens(self, stage: Stage) -> float:
+        """The tokens of ``stage`` that the languages share: all but translation pairs."""
+        return stage.tokens * (1 - self.pairs_weight(stage))
+
+    def mixed(self, stage: Stage, weights: Mapping[str, float]) -> dict[str, float]:
+        """``weights`` of the languages, which sum to 1, as shares of all samples, pairs among them.
+
+        Without pairs they stay to the last bit what they are.
+        """
+        if PAIRS not in self.mixture:
+            return dict(weights)
+        pairs = self.pairs_weight(stage)
+        return {name: weight * (1 - pairs) for name, weight in weights.items()} | {PAIRS: pairs}
+
+    def unmixed(self, weights: Mapping[str, float]) -> dict[str, float]:
+        """The weights of the languages in ``weights`` of ``mixed``; they sum to 1."""
+        if PAIRS not in self.mixture:
+            return dict(weights)
+        languages = {name: weight for name, weight in weights.items() if name != PAIRS}
+        total = sum(languages.values())
+        return {name: weight / total for name, weight in languages.items()}
 
     def stage(self, name: str) -> Stage:
         """The stage of that name; raises InputError with the nearest one."""
@@ -211,7 +219,10 @@ class Plan:
         return sum(before.tokens for before in self.stages[: self.stages.index(stage)])
 
     def after(self, stage: Stage, weights: Mapping[str, float]) -> Plan:
-        """The plan once ``stage`` has trained with ``weights``: its tokens count as consumed."""
+        """The plan once ``stage`` has trained with ``weights``: its tokens count as consumed.
+
+        ``weights`` are shares of all samples (see ``mixed``). Pairs count for no limit.
+        """
         languages = {
             name: replace(language, consumed=language.consumed + weights[name] * stage.tokens)
             for name, language in self.languages.items()
@@ -251,7 +262,11 @@ def read_plan(path: str | Path) -> Plan:
     except ValidationError as error:
         raise _told(error, path) from None
     languages = {name: _measured(language) for name, language in plan.languages.items()}
-    return replace(plan, languages=languages)
+    try:
+        pairs = None if plan.pairs is None else measured(plan.pairs)
+    except InputError as error:
+        raise replace(error, problem=f"[pairs]: {error.problem}") from None
+    return replace(plan, languages=languages, pairs=pairs)
 
 
 def _with_defaults(raw: dict[str, Any]) -> dict[str, Any]:
@@ -319,4 +334,6 @@ def _table(place: tuple[str | int, ...]) -> type[Any]:
         return Plan
     if place[0] == "languages":
         return LanguagePlan if len(place) == 2 else Source
+    if place[0] == "pairs":
+        return Pairs if len(place) == 1 else Build if place[1] == "build" else Source
     return {"run": Run, "refit": Refit, "trainer": Trainer}.get(str(place[0]), Stage)

@@ -64,7 +64,7 @@ def within_limits(plan: Plan, stage: Stage, requested: Mapping[str, float]) -> P
     shares = check_weights(requested, place)
     weights = np.array([shares.get(language, 0.0) for language in plan.languages])
     try:
-        bounds = plan_limits(plan, stage.tokens)
+        bounds = plan_limits(plan, plan.language_tokens(stage))
     except InputError as error:
         raise InputError(f"limits of stage {stage.name}: {error.problem}") from None
     return Proposal(_by_language(plan, clamp(weights, bounds)), _by_language(plan, weights))
@@ -78,7 +78,8 @@ def law(stage: Stage, fit: Fit | None, plan: Plan) -> Mapping[str, float]:
         )
     from blendlaw.allocation import allocate
 
-    weights = allocate(fit, params=plan.run.params, tokens=stage.tokens, plan=plan).weights
+    tokens = plan.language_tokens(stage)
+    weights = allocate(fit, params=plan.run.params, tokens=tokens, plan=plan).weights
     # The fit may know languages that the plan does not train on.
     return {language: weights[language] for language in plan.languages}
 
@@ -114,7 +115,7 @@ def unimax(stage: Stage, fit: Fit | None, plan: Plan) -> Mapping[str, float]:
         raise InputError(f"stage {stage.name}: unimax needs the max_epochs of some language")
     bounds = limits(
         list(plan.languages),
-        stage.tokens,
+        plan.language_tokens(stage),
         max_epochs=epochs,
         unique_tokens=_unique_tokens(stage, plan),
         consumed={name: language.consumed for name, language in plan.languages.items()},

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from blendlaw.decide import decide, earlier_runs, seen, usable
+from blendlaw.decide import decide, earlier_runs, seen, usable, with_pairs
 from blendlaw.errors import InputError
 from blendlaw.files import read_text, write_atomically
 from blendlaw.layout import Layout
@@ -99,7 +99,9 @@ class RunFolder:
             bytes_per_token={
                 n: k.bytes_per_token for n, k in languages.items() if k.bytes_per_token is not None
             },
-            tokens_by_language=seen(self.plan, self.layout, self.schedule, samples),
+            tokens_by_language=with_pairs(
+                self.plan, seen(self.plan, self.layout, self.schedule, samples)
+            ),
             unique_tokens={
                 n: k.unique_tokens for n, k in languages.items() if k.unique_tokens is not None
             },

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from blendlaw.blend import blend
 from blendlaw.errors import InputError
 from blendlaw.layout import LaidSource, Layout, lay_out
+from blendlaw.pairs.kinds import Kinds
 from blendlaw.plan import LanguagePlan, Plan, Run, Source, Stage
 from blendlaw.schedule import StageRecord, append
 
@@ -179,6 +180,7 @@ def test_one_stage_is_megatrons_blend_bit_for_bit(
             StagedIndex(laid, tmp_path / "s.jsonl", config.path_to_cache),
             config,
             lambda: True,
+            Kinds(()),
         )
     finally:
         if cached:
@@ -251,6 +253,7 @@ def test_stages_of_real_sources_go_on_where_they_stood(prefixes: list[str], tmp_
         StagedIndex(laid, tmp_path / "s.jsonl", config.path_to_cache),
         config,
         lambda: True,
+        Kinds(()),
     )
     assert ours is not None
     seen: list[list[int]] = [[] for _ in prefixes]
@@ -387,7 +390,7 @@ def test_datasets_of_another_layout(prefixes: list[str], tmp_path: Path) -> None
     made = plan(prefixes, [(100, {"Go": 0.5, "C": 0.3, "Zig": 0.2})])
     laid = lay_out(made, 100)
     config = megatron_config(prefixes, [1.0] * 4, None)
-    ours = build_staged_blend(GPTDataset, StagedIndex(laid, path), config, lambda: True)
+    ours = build_staged_blend(GPTDataset, StagedIndex(laid, path), config, lambda: True, Kinds(()))
     assert ours is not None
     with pytest.raises(InputError, match=r"the dataset of .*s3 in the place of .*s0"):
         StagedBlend(ours.datasets[::-1], StagedIndex(laid, path))

@@ -77,7 +77,7 @@ def command(
         proposal = within_limits(plan, stage, given)
     else:
         proposal = propose(plan, stage, fit)
-    made = blend(plan, proposal, stage.tokens)
+    made = blend(plan, plan.mixed(stage, proposal), stage.tokens)
     text = render(made, blend_format)
     if output is not None:
         emit(text, output)
@@ -147,7 +147,7 @@ def after_earlier_stages(plan: Plan, stage: Stage, fit: Fit | None) -> Plan:
 
     for earlier in plan.stages[: plan.stages.index(stage)]:
         try:
-            plan = plan.after(earlier, propose(plan, earlier, fit))
+            plan = plan.after(earlier, plan.mixed(earlier, propose(plan, earlier, fit)))
         except NoFit:
             log(f"stage {earlier.name} is by law and there is no fit: its tokens are not counted")
     return plan
@@ -161,7 +161,8 @@ def _as_table(plan: Plan, stage: Stage, proposal: Proposal, made: Blend) -> str:
         row = [source.prefix, source.language]
         if held:
             part = source.weight / shares[source.language]
-            row.append(f"{proposal.requested[source.language] * part:.4f}")
+            requested = plan.mixed(stage, proposal.requested)[source.language]
+            row.append(f"{requested * part:.4f}")
         row += [
             f"{source.weight:.4f}",
             f"{source.tokens:.4g}",
@@ -169,8 +170,8 @@ def _as_table(plan: Plan, stage: Stage, proposal: Proposal, made: Blend) -> str:
             "?" if source.epochs is None else f"{source.epochs:.2f}",
         ]
         rows.append([*row, held.get(source.language, "")] if held else row)
-    requested = ["requested"] if held else []
-    columns = ["source", "language", *requested, "weight", "tokens", "samples", "epochs"]
+    requested_too = ["requested"] if held else []
+    columns = ["source", "language", *requested_too, "weight", "tokens", "samples", "epochs"]
     title = f"stage {stage.name}: {made.tokens:.4g} tokens"
     return table([*columns, "limit"] if held else columns, rows, title)
 
@@ -182,7 +183,7 @@ def _held(plan: Plan, stage: Stage, proposal: Proposal) -> dict[str, str]:
     moved = {n: weight - proposal.requested[n] for n, weight in proposal.items()}
     if max(map(abs, moved.values())) < 1e-6:
         return {}
-    bounds = plan_limits(plan, stage.tokens)
+    bounds = plan_limits(plan, plan.language_tokens(stage))
     return {
         name: "floor" if move > 0 and weight <= low else why if move < 0 and weight >= high else ""
         for (name, move), weight, low, high, why in zip(

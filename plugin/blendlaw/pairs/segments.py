@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,20 @@ class PairSet:
         return from_json(cls, text, VERSION, "PREFIX.pairs.json")
 
 
+def read_pair_set(prefix: str | Path) -> PairSet | None:
+    """What PREFIX.pairs.json says, or None if there is none here.
+
+    Raises InputError, naming the file, if it says nothing good; OSError.
+    """
+    path = Path(f"{prefix}.pairs.json")
+    if not path.is_file():
+        return None
+    try:
+        return PairSet.from_json(read_text(path))
+    except InputError as error:
+        raise replace(error, file=path) from None
+
+
 class Segments:
     """The segments of ``prefix``, mapped from the disk.
 
@@ -82,12 +96,10 @@ class Segments:
     """
 
     def __init__(self, prefix: str | Path) -> None:
-        path = Path(f"{prefix}.pairs.json")
-        try:
-            self.about = PairSet.from_json(read_text(path))
-        except InputError as error:
-            error.file = error.file or path
-            raise
+        about = read_pair_set(prefix)
+        if about is None:
+            raise InputError("no such file, of a set of pairs", file=f"{prefix}.pairs.json")
+        self.about = about
         table = Path(f"{prefix}.segments.npy")
         try:
             self.table: NDArray[Any] = np.load(table, mmap_mode="r", allow_pickle=False)
