@@ -69,6 +69,21 @@ def load(folder: Path, step: int, model: Model) -> None:
         _set_random(found["random"])
 
 
+def load_model(folder: Path, step: int, model: Model) -> None:
+    """Take the weights of the checkpoint of ``step``, and nothing else. By every rank.
+
+    Raises InputError if it is not there.
+    """
+    place = folder / _name(step)
+    if not place.is_dir():
+        known = ", ".join(map(str, _steps(folder)))
+        raise InputError(f"no checkpoint of that step: there are {known}", file=place)
+    group = parallel_state.get_data_parallel_group(with_context_parallel=True)
+    content = {**FORM, "dp_cp_group": group}
+    wanted = {"model": model.bare.sharded_state_dict(metadata=content)}
+    model.bare.load_state_dict(dist_checkpointing.load(wanted, str(place))["model"])
+
+
 def clean(folder: Path) -> None:
     """Make the folder, without what killed runs left in it. By one rank."""
     folder.mkdir(parents=True, exist_ok=True)
