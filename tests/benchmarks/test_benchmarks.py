@@ -61,3 +61,9 @@ def test_a_corpus_is_what_tokenizers_alone_encodes() -> None:
     pytest.importorskip("tokenizers", reason="pip install 'blendlaw[corpus]'")
     found = figures("corpus", "--megabytes", "0.2", "--vocab-size", "400")
     assert found["documents"] > 3
+
+
+def test_packing_is_full() -> None:
+    found = figures("packing", "--documents", "3000", "--large", "3000", "--capacity", "2048")
+    assert float(found["2048: filled, %"]) > 99
+    assert int(found["2048: bins"]) >= int(found["2048: bins, at least"])
