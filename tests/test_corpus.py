@@ -353,7 +353,7 @@ def test_what_is_done_is_done(inputs: list[tuple[str | None, str]], tmp_path: Pa
 def test_two_jobs_in_one_folder_are_refused(tmp_path: Path) -> None:
     with (
         opened_job(tmp_path, {}),
-        pytest.raises(InputError, match="another blendlaw corpus works there"),
+        pytest.raises(InputError, match="another blendlaw works there"),
         opened_job(tmp_path, {}),
     ):
         pass
@@ -474,7 +474,7 @@ def test_a_changed_file_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path = write_jsonl(tmp_path / "go.jsonl", [{"text": text(n)} for n in range(9)])
     import blendlaw.corpus.prepare as module
 
-    def change(texts: Iterable[str], vocabulary: int, eod: str) -> str:
+    def change(texts: Iterable[str], vocabulary: int, special: Iterable[str]) -> str:
         write_jsonl(path, [{"text": text(n + 1)} for n in range(9)])
         return tokenizers.Tokenizer.from_str(SMALL).to_str()  # type: ignore[no-any-return]
 

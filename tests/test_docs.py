@@ -37,6 +37,8 @@ from blendlaw.blend import BlendSource
 from blendlaw.data import code7
 from blendlaw.fitted import Candidate, Fit, HoldOut, LanguageFit
 from blendlaw.lint import Lint, StageLanguage
+from blendlaw.pairs.plan import Pairs
+from blendlaw.pairs.translation import Direction, Translation
 from blendlaw.plan import LanguagePlan, Plan, Refit, Run, Source, Stage
 from blendlaw.policies import POLICIES
 from blendlaw.synergy import Synergy
@@ -45,7 +47,10 @@ from blendlaw.trainer_plan import Trainer
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(blendlaw.__file__).parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-RUN = ("README.md", *(f"docs/{n}.md" for n in ("tutorial", "commands", "files", "hooks", "laws")))
+RUN = (
+    "README.md",
+    *(f"docs/{n}.md" for n in ("tutorial", "commands", "files", "hooks", "laws", "pairs")),
+)
 FENCE = re.compile(r"^```(\w*) ?([\w./]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NUMBER = r"[-+−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
 
@@ -72,7 +77,11 @@ def keys(section: str) -> set[str]:
 
 # Nothing is left out.
 
-COMMANDS = cli.build().commands
+COMMANDS = {
+    f"{name} {below}" if below else name: command
+    for name, one in cli.build().commands.items()
+    for below, command in (one.commands.items() if isinstance(one, click.Group) else [("", one)])
+}
 HOOKS = [name for name, spec in vars(hookspecs).items() if hasattr(spec, "blendlaw_spec")]
 
 
@@ -138,6 +147,7 @@ def test_every_key_of_every_file_has_its_place(tmp_path: Path) -> None:
         | below("stages[]", of(Stage))
         | below("refit", of(Refit))
         | below("trainer", of(Trainer))
+        | below("pairs", of(Pairs))
         | {f'"{policy}"' for policy in POLICIES if policy != "static"}
     )
     assert {key.partition(".")[0].removesuffix("[]") for key in keys(text["plan.toml"])} >= of(Plan)
@@ -157,6 +167,9 @@ def test_every_key_of_every_file_has_its_place(tmp_path: Path) -> None:
     assert keys(text["allocation.json"]) == (
         {"version"} | of(Allocation) | below("gain.<blend>", of(Gain)) | binding
     )
+    direction = below("directions[]", of(Direction))
+    translated = of(Translation) - {"directions"}
+    assert keys(text["translation.json"]) == {"version"} | translated | direction
     plan = tmp_path / "plan.toml"
     plan.write_text(
         '[run]\nparams=1e9\ntokens=1e9\n[languages.Go]\nsources=["go"]\n'

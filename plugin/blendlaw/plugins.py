@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from blendlaw.blend import BlendFormat
     from blendlaw.laws import Law
 
-BUILT_IN = ("blendlaw.laws", "blendlaw.policies", "blendlaw.blend", "blendlaw.cli")
+BUILT_IN = (
+    "blendlaw.laws",
+    "blendlaw.policies",
+    "blendlaw.blend",
+    "blendlaw.cli",
+    "blendlaw.pairs.render",
+)
 
 
 class Manager(pluggy.PluginManager):

@@ -25,6 +25,8 @@ COMMANDS = (
     "report",
     "convert",
     "corpus",
+    "pairs",
+    "translate_eval",
     "demo",
 )
 MOST = 1000  # characters of a message

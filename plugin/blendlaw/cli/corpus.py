@@ -46,6 +46,7 @@ class NamedPath(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # ge
 @click.option(
     "--eod", default="<|endoftext|>", show_default=True, help="The token that ends a document."
 )
+@click.option("--pad", help="Of the tokenizer to train: a token to pad translation pairs with.")
 @click.option(
     "--valid-share", default=0.01, show_default=True, help="Of the documents, for validation."
 )
@@ -63,6 +64,7 @@ def command(
     train_tokenizer: bool,
     vocab_size: int | None,
     eod: str,
+    pad: str | None,
     valid_share: float,
     max_bytes: int,
     strict: bool,
@@ -80,6 +82,8 @@ def command(
         raise click.UsageError("give one of --tokenizer and --train-tokenizer.")
     if (vocab_size is not None) != train_tokenizer:
         raise click.UsageError("--train-tokenizer and --vocab-size go together.")
+    if pad is not None and not train_tokenizer:
+        raise click.UsageError("--pad is for --train-tokenizer.")
     from blendlaw.corpus.inputs import checked_name
     from blendlaw.corpus.options import Options
     from blendlaw.corpus.prepare import prepare
@@ -88,7 +92,7 @@ def command(
     corpus = prepare(
         [*every, *((checked_name(name, column="--language"), path) for name, path in named)],
         output,
-        Options(tokenizer, vocab_size, eod, valid_share, max_bytes, strict),
+        Options(tokenizer, vocab_size, eod, pad, valid_share, max_bytes, strict),
         workers=workers or len(os.sched_getaffinity(0)),
         bar=progress_bar,
         say=log,

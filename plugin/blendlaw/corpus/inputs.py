@@ -81,7 +81,7 @@ def _pieces(path: str, language: str | None, most: int, seen: hashlib._Hash) -> 
     if stat.S_ISDIR(status.st_mode):
         yield from _folder(path, language, most, seen)
         return
-    _note(seen, path, status)
+    note(seen, path, status)
     if not stat.S_ISREG(status.st_mode):
         raise InputError("neither a folder nor a file", file=path)
     if name.endswith(JSONL_SUFFIXES):
@@ -104,10 +104,10 @@ def _pieces(path: str, language: str | None, most: int, seen: hashlib._Hash) -> 
 def _folder(path: str, language: str | None, most: int, seen: hashlib._Hash) -> Iterator[Piece]:
     files: list[str] = []
     size = 0
-    for file, status in _walk(path, ""):
+    for file, status in walk(path, ""):
         if language_of(file, language) is None:
             continue
-        _note(seen, os.path.join(path, file), status)
+        note(seen, os.path.join(path, file), status)
         files.append(file)
         size += status.st_size
         if size >= most or len(files) == PIECE_FILES:
@@ -117,7 +117,7 @@ def _folder(path: str, language: str | None, most: int, seen: hashlib._Hash) -> 
         yield Piece(path, "files", language, size, tuple(files))
 
 
-def _walk(root: str, below: str) -> Iterator[tuple[str, os.stat_result]]:
+def walk(root: str, below: str) -> Iterator[tuple[str, os.stat_result]]:
     """Regular files by path; links are not followed, hidden folders not entered."""
     with os.scandir(os.path.join(root, below)) as found:
         entries: Sequence[os.DirEntry[str]] = sorted(found, key=lambda entry: entry.name)
@@ -126,11 +126,11 @@ def _walk(root: str, below: str) -> Iterator[tuple[str, os.stat_result]]:
             continue
         path = os.path.join(below, entry.name)
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(root, path)
+            yield from walk(root, path)
         elif entry.is_file(follow_symlinks=False):
             yield path, entry.stat(follow_symlinks=False)
 
 
-def _note(seen: hashlib._Hash, path: str, status: os.stat_result) -> None:
+def note(seen: hashlib._Hash, path: str, status: os.stat_result) -> None:
     line = f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}\n"
     seen.update(os.fsencode(line))

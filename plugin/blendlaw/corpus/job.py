@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from blendlaw.errors import InputError
 from blendlaw.files import write_atomically
 
 FOLDER = ".work"
+STEPS = ("scan", "tokens")
 
 
 @contextmanager
@@ -26,37 +27,47 @@ def opened_job(output: Path, request: Mapping[str, object]) -> Iterator[Path]:
     folder = output / FOLDER
     if (output / "corpus.json").exists() and not (folder / "job.json").exists():
         raise InputError("a corpus is there already; choose another folder", file=output)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError("another blendlaw corpus works there", file=output) from None
-        _same(folder / "job.json", request)
-        for name in ("scan", "tokens"):
-            (folder / name).mkdir(exist_ok=True)
+    with locked(folder, STEPS):
+        same_request(folder / "job.json", request)
         for part in (folder / "tokens").glob("*.part"):
             shutil.rmtree(part)
         yield folder
+
+
+@contextmanager
+def locked(folder: Path, steps: Sequence[str], lock: str = "lock") -> Iterator[None]:
+    """``folder`` with a folder in it for each of ``steps``, held by one process at a time.
+
+    Raises InputError if another process holds ``lock`` there; OSError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    held = os.open(folder / lock, os.O_CREAT | os.O_RDWR)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError("another blendlaw works there", file=folder.parent) from None
+        for name in steps:
+            (folder / name).mkdir(exist_ok=True)
+        yield
     finally:
-        os.close(lock)
+        os.close(held)
 
 
-def clear(folder: Path) -> None:
+def clear(folder: Path, steps: Sequence[str] = STEPS) -> None:
     """Keep of a job that is done only what it was."""
-    for name in ("scan", "tokens"):
+    for name in steps:
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / "tokenizer.json").unlink(missing_ok=True)
 
 
-def _same(path: Path, request: Mapping[str, object]) -> None:
-    """Note the request, or check that it is the one noted."""
+def same_request(path: Path, request: Mapping[str, object]) -> None:
+    """Note the request, or check that it is the one noted. Raises InputError, OSError."""
     if not path.exists():
         write_atomically(path, json.dumps(request, indent=2) + "\n")
         return
     noted = json.loads(path.read_text())
     for key, value in request.items():
         if noted.get(key) != value:
-            problem = f"what is there was begun with another {key}; choose another folder"
+            problem = f"what is there was begun with another {key}; choose another place"
             raise InputError(problem, file=path.parents[1])

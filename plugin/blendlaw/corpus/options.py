@@ -14,11 +14,15 @@ SMALLEST = 257  # every byte, and the end of a document
 
 @dataclass(frozen=True)
 class Options:
-    """How to prepare. ``tokenizer`` is a file, or None to train one of ``vocab_size`` tokens."""
+    """How to prepare. ``tokenizer`` is a file, or None to train one of ``vocab_size`` tokens.
+
+    A trained one has the token ``pad`` too, where it is given: pairs are padded with it.
+    """
 
     tokenizer: str | None = None
     vocab_size: int | None = None
     eod: str = "<|endoftext|>"
+    pad: str | None = None
     valid_share: float = 0.01
     max_bytes: int = MAX_BYTES
     strict: bool = False
@@ -40,3 +44,10 @@ class Options:
             raise InputError("must be from 1 to 1 GiB", column="max_bytes", value=self.max_bytes)
         if not self.eod:
             raise InputError("must not be empty", column="eod")
+        if self.pad is not None and (not self.pad or self.pad == self.eod or self.tokenizer):
+            problem = "must be a token of its own, for a tokenizer that is trained"
+            raise InputError(problem, column="pad", value=self.pad)
+
+    @property
+    def special(self) -> tuple[str, ...]:
+        return (self.eod,) if self.pad is None else (self.eod, self.pad)

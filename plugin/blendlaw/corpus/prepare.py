@@ -222,7 +222,7 @@ class _Job:
                     yield from found
                     progress(done + 1, len(self.pieces))
 
-            return train(sample(), self.options.vocab_size, self.options.eod)
+            return train(sample(), self.options.vocab_size, self.options.special)
 
     def _put_together(self, texts: _Texts, coding: Coding) -> dict[str, dict[str, Part]]:
         """The files of each language and split, from those of the pieces."""

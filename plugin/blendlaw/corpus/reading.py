@@ -88,24 +88,37 @@ def _members(piece: Piece, most: int) -> Iterator[Text]:
 
 def _rows(piece: Piece, most: int) -> Iterator[Text]:
     longest = ESCAPED * most + (1 << 16)
-    with open(piece.path, "rb") as file:
-        if piece.start:  # a line that began before belongs to the piece before
-            file.seek(piece.start - 1)
+    for number, line in lines_between(piece.path, piece.start, piece.stop, longest):
+        if line is not None and not line.strip():
+            continue
+        try:
+            text = _row(piece, line, most)
+        except InputError as error:
+            error.line = number + lines_before(piece.path, piece.start)
+            raise
+        if text.skip:
+            text = replace(text, line=number + lines_before(piece.path, piece.start))
+        yield text
+
+
+def lines_between(
+    path: str, start: int, stop: int, longest: int
+) -> Iterator[tuple[int, bytes | None]]:
+    """The lines that begin in bytes [``start``, ``stop``) of a file, and their numbers from 1.
+
+    One of ``longest`` bytes or more is None.
+    """
+    with open(path, "rb") as file:
+        if start:  # a line that began before belongs to what is before
+            file.seek(start - 1)
             _to_line_end(file)
         number = 0
-        while file.tell() < piece.stop and (line := file.readline(longest)):
+        while file.tell() < stop and (line := file.readline(longest)):
             number += 1
             whole = line.endswith(b"\n") or len(line) < longest
             if not whole:
                 _to_line_end(file)
-            elif not line.strip():
-                continue
-            try:
-                text = _row(piece, line if whole else None, most)
-            except InputError as error:
-                error.line = number + _lines_before(piece)
-                raise
-            yield replace(text, line=number + _lines_before(piece)) if text.skip else text
+            yield number, line if whole else None
 
 
 def _to_line_end(file: BinaryIO) -> None:
@@ -113,12 +126,12 @@ def _to_line_end(file: BinaryIO) -> None:
         pass
 
 
-def _lines_before(piece: Piece) -> int:
-    """Lines that begin before the piece. Reads all that is before it: only for messages."""
-    if not piece.start:
+def lines_before(path: str, start: int) -> int:
+    """Lines that begin before byte ``start``. Reads all that is before it: only for messages."""
+    if not start:
         return 0
-    count, left = 1, piece.start - 1
-    with open(piece.path, "rb") as file:
+    count, left = 1, start - 1
+    with open(path, "rb") as file:
         while left and (part := file.read(min(left, 1 << 20))):
             count += part.count(b"\n")
             left -= len(part)

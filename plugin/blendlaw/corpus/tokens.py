@@ -57,14 +57,19 @@ def read_coding(path: Path, eod: str) -> Coding:
         tokenizer = _tokenizer(path)
     except Exception as error:  # the library raises nothing narrower
         raise InputError(f"not a tokenizer: {error}", file=path) from None
-    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    if eod not in vocabulary:
-        added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
-        hint = nearest(eod, added) or f"; it has {', '.join(added[:5])}" * bool(added)
-        raise InputError(
-            f"no token for the end of a document{hint}", path, column="--eod", value=eod
-        )
-    return Coding(path, eod, vocabulary[eod], max(vocabulary.values()) + 1)
+    eod_id = token_id(path, eod, "for the end of a document", "--eod")
+    return Coding(path, eod, eod_id, max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1)
+
+
+def token_id(path: Path, token: str, what: str, column: str) -> int:
+    """The number of ``token``. Raises InputError with those that the tokenizer has added."""
+    tokenizer = _tokenizer(path)
+    found: int | None = tokenizer.token_to_id(token)
+    if found is None:
+        added = [one.content for one in tokenizer.get_added_tokens_decoder().values()]
+        hint = nearest(token, added) or f"; it has {', '.join(added[:5])}" * bool(added)
+        raise InputError(f"no token {what}{hint}", path, column=column, value=token)
+    return found
 
 
 @lru_cache(maxsize=1)
@@ -79,7 +84,18 @@ def _tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
-def train(texts: Iterator[str], vocabulary: int, eod: str) -> str:
+def ids_of(coding: Coding, texts: Sequence[str]) -> list[list[int]]:
+    """The tokens of each text; there is no special one among them."""
+    encoded = _tokenizer(coding.file).encode_batch_fast(texts, add_special_tokens=False)
+    return [one.ids for one in encoded]
+
+
+def text_of(coding: Coding, ids: Sequence[int]) -> str:
+    """The text that tokens spell, special ones included."""
+    return str(_tokenizer(coding.file).decode(ids, skip_special_tokens=False))
+
+
+def train(texts: Iterator[str], vocabulary: int, special: Sequence[str]) -> str:
     """A byte-level BPE tokenizer as JSON; the same for the same texts."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -88,7 +104,7 @@ def train(texts: Iterator[str], vocabulary: int, eod: str) -> str:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=[eod],
+        special_tokens=[*special],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
@@ -160,13 +176,9 @@ def encode(
 
 def _write(folder: Path, batch: Sequence[tuple[int, str]], coding: Coding) -> None:
     """Append a batch to the folder's files."""
-    encoded = _tokenizer(coding.file).encode_batch_fast(
-        [text for _, text in batch], add_special_tokens=False
-    )
     documents: dict[int, list[NDArray[np.integer[Any]]]] = {}
-    for (target, _), one in zip(batch, encoded, strict=True):
-        ids = np.array([*one.ids, coding.eod_id], coding.dtype)
-        documents.setdefault(target, []).append(ids)
+    for (target, _), ids in zip(batch, ids_of(coding, [text for _, text in batch]), strict=True):
+        documents.setdefault(target, []).append(np.array([*ids, coding.eod_id], coding.dtype))
     for target, found in documents.items():
         with (folder / f"{target}.tokens").open("ab") as file:
             file.write(np.concatenate(found).tobytes())

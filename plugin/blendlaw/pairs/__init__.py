@@ -7,10 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Pair:
-    """One program in two languages; its direction is ``source`` → ``target``."""
+    """One program in two languages; its direction is ``source`` → ``target``.
+
+    ``strategy`` is what is built: "direct" (source, then translation) or "prompt" (an instruction
+    between them).
+    """
 
     id: str
     source: str
     target: str
     source_text: str
     target_text: str
+    strategy: str = "prompt"
