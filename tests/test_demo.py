@@ -12,8 +12,8 @@ import pytest
 
 import blendlaw
 from blendlaw import cli
+from blendlaw import trainer_process as training
 from blendlaw.corpus.result import Corpus, Part, TokenizerUsed
-from blendlaw.demo import training
 from blendlaw.demo.size import STAGES, Size, plan_text
 from blendlaw.demo.tour import FILES, done
 from blendlaw.lint import lint
@@ -143,9 +143,9 @@ def test_it_waits_for_ranks_that_still_train(
 
 def test_how_far_it_is(tmp_path: Path) -> None:
     losses = tmp_path / "losses.jsonl"
-    assert training._step(losses) == 0
+    assert training.last_step(tmp_path) == 0
     losses.write_text('{"loss": 3.0, "step": 20}\n' * 200 + '{"loss": 3.0, "step": 40}\n{"st')
-    assert training._step(losses) == 40
+    assert training.last_step(tmp_path) == 40
 
 
 def test_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ def command(output: str, offline: bool, bootstrap: int, as_json: bool) -> None:
     The run, of some minutes on two cores, trains a tiny model on real code of seven languages.
     Killed, the same command goes on where it was.
     """
-    from blendlaw.demo.training import missing
+    from blendlaw.trainer_process import missing
 
     absent = missing()
     if offline or absent:
@@ -62,7 +62,7 @@ def _run(folder: Path, bootstrap: int, as_json: bool) -> None:
     from blendlaw.demo.run import run
     from blendlaw.demo.size import Size
     from blendlaw.demo.tour import done, tour
-    from blendlaw.demo.training import Failed
+    from blendlaw.trainer_process import Failed
 
     offline = folder / "offline"
     if not done(offline):

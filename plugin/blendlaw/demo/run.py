@@ -19,11 +19,11 @@ from blendlaw.corpus.result import Corpus
 from blendlaw.demo.outcome import Outcome, draw, tell
 from blendlaw.demo.size import Size, plan_text
 from blendlaw.demo.tour import FILES as TOUR
-from blendlaw.demo.training import train
 from blendlaw.files import read_text, write_atomically
 from blendlaw.plan import read_plan
 from blendlaw.report.training import is_run
 from blendlaw.samplecode import SampleCode, sample_code
+from blendlaw.trainer_process import train
 
 DONE = "demo.json"
 VALID_SHARE = 0.1  # of few and unlike files: enough that no one of them decides

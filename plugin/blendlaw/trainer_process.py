@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -43,6 +43,60 @@ class Failed(InputError):
     tail: str = ""
 
 
+class TrainerProcess:
+    """The trainer in ``folder`` by ``plan_file``, started, or going on where it stood.
+
+    ``environment`` is added to this process's. It ends when this process does, however that ends.
+    What it says goes to training.log. Raises OSError.
+    """
+
+    def __init__(
+        self, plan_file: Path, folder: Path, ranks: int, environment: Mapping[str, str]
+    ) -> None:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += [f"--nproc-per-node={ranks}", "-m", "blendlaw_hooks.trainer"]
+        command += [str(plan_file), "--dir", str(folder)]
+        self._folder = folder
+        with open(folder / LOG, "ab") as said:
+            self._begin = said.tell()
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                env=os.environ | environment,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            )
+
+    def step(self) -> int:
+        """The step that was measured last."""
+        return last_step(self._folder)
+
+    def running(self, wait: float = 0.0) -> bool:
+        """Whether it runs, after ``wait`` seconds at most. Raises Failed if it ended badly."""
+        try:
+            status = self._process.wait(wait)
+        except subprocess.TimeoutExpired:
+            return True
+        if status:
+            raise _failed(self._folder / LOG, self._begin, status)
+        return False
+
+    def end(self) -> None:
+        """After Ctrl-C, which torchrun has heard too, say."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+
+
+def steps_of(plan: Plan) -> int:
+    """The steps that the trainer takes by ``plan``."""
+    return round(plan.run.tokens / plan.run.sequence_length) // plan.trainer.global_batch
+
+
 def train(
     plan: Plan,
     plan_file: Path,
@@ -50,42 +104,22 @@ def train(
     progress: Callable[[int, int], None],
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Train by ``plan_file`` in its folder, or go on there. Raises Failed, OSError.
+    """Train on the CPU by ``plan_file`` in its folder, or go on there. Raises Failed, OSError.
 
-    ``progress`` is told steps and all steps. What the trainer says goes to training.log.
+    ``progress`` is told steps and all steps.
     """
-    folder = plan_file.parent
-    steps = round(plan.run.tokens / plan.run.sequence_length) // plan.trainer.global_batch
+    folder, steps = plan_file.parent, steps_of(plan)
 
     def show() -> None:
-        progress(_step(folder / "losses.jsonl"), steps)
+        progress(last_step(folder), steps)
 
     _wait_for_others(folder / "schedule.jsonl", show, say)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={ranks}", "-m", "blendlaw_hooks.trainer"]
-    command += [str(plan_file), "--dir", str(folder)]
-    log = folder / LOG
-    with open(log, "ab") as said:
-        begin = said.tell()
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=subprocess.STDOUT,
-            env=os.environ | CPU,
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
-        )
+    process = TrainerProcess(plan_file, folder, ranks, CPU)
     try:
-        while process.poll() is None:
+        while process.running(POLL):
             show()
-            try:
-                process.wait(POLL)
-            except subprocess.TimeoutExpired:
-                continue
     finally:
-        _end(process)
-    if process.returncode:
-        raise _failed(log, begin, process.returncode)
+        process.end()
 
 
 def _wait_for_others(schedule: Path, show: Callable[[], None], say: Callable[[str], None]) -> None:
@@ -109,20 +143,10 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """After Ctrl-C, which torchrun has heard too, say."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def _step(losses: Path) -> int:
-    """The step that was measured last."""
+def last_step(folder: Path) -> int:
+    """The step that was measured last in a run's folder; 0 if none was."""
     try:
-        with open(losses, "rb") as file:
+        with open(folder / "losses.jsonl", "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
             found = re.findall(rb'"step": (\d+)', file.read())
     except OSError:
