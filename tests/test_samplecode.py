@@ -13,6 +13,7 @@ import subprocess
 import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
@@ -25,15 +26,30 @@ from blendlaw.corpus.inputs import find_pieces
 from blendlaw.corpus.reading import read_texts
 from blendlaw.errors import InputError
 from blendlaw.languages import by_extension
-from blendlaw.samplecode import Unavailable, fetch, generate, registries, sample_code
+from blendlaw.pairs.inputs import Reading, find_blocks, read_tasks
+from blendlaw.samplecode import (
+    Unavailable,
+    fetch,
+    fetch_pairs,
+    generate,
+    registries,
+    sample_code,
+)
 from blendlaw.samplecode.__main__ import main
 from blendlaw.samplecode.archives import read_archive, standard_library
 from blendlaw.samplecode.dialects import DIALECTS
 from blendlaw.samplecode.filters import EXTENSIONS, clean, wanted_path, without_licence
 from blendlaw.samplecode.generated import programs
-from blendlaw.samplecode.manifest import Archive, LanguageCode, Manifest, read_manifest
+from blendlaw.samplecode.manifest import (
+    Archive,
+    LanguageCode,
+    Manifest,
+    ParallelCode,
+    read_manifest,
+)
 from blendlaw.samplecode.registries import Missing, Registries
-from blendlaw.samplecode.sources import PACKAGES, Package
+from blendlaw.samplecode.snowball import FLAGS, routines_of, stemmers
+from blendlaw.samplecode.sources import COMPILED, PACKAGES, SNOWBALL, Package
 
 LANGUAGES = ["Python", "Java", "JavaScript", "TypeScript", "C#", "Go", "Rust"]
 
@@ -487,6 +503,182 @@ def test_every_key_of_the_manifest_has_its_place() -> None:
     assert told == {"version"} | {field.name for field in fields(Manifest)} | each | archive
 
 
+# Parallel code
+
+STEMMER = {
+    "Python": "class english(Base):\n    def __r_R1(self):\n        return True\n\n"
+    "    def __r_R2(self):\n        return False\n\n\nclass lab0(Exception): pass\n",
+    "C#": "  public class English\n  {\n    private bool r_R1()\n    {\n        goto lab0;\n"
+    "    lab0: ; \n        return true;\n    }\n\n    public bool r_R2()\n    {\n    }\n  }\n",
+    "JavaScript": "function English() {\n    function r_R1() {\n        return true;\n    };\n\n"
+    "    /** @return {boolean} */\n    function r_R2() {\n    };\n}\n",
+    "Java": "private boolean r_R1() {\n    return r_R2();\n}\n\npublic boolean r_R2() {\n}\n",
+    "Go": "func r_R1(env *Env, ctx interface{}) bool {\n    return true\n}\n"
+    "func r_R2(env *Env, ctx interface{}) bool {\n}\n",
+    "Rust": "fn r_R1(env: &mut Env) -> bool {\n    return true;\n}\n"
+    "fn r_R2(env: &mut Env) -> bool {\n}\n",
+}
+SNOWBALL_SOURCE = {
+    "snowball-2/compiler/driver.c": "",
+    "snowball-2/algorithms/english.sbl": "",
+    "snowball-2/algorithms/../../evil.sbl": "",
+    "snowball-2/README": "",
+}
+
+
+@pytest.mark.parametrize("language", STEMMER)
+def test_routines_are_found(language: str) -> None:
+    (first, text), (second, other) = routines_of(STEMMER[language])
+    assert (first, second) == ("R1", "R2")
+    assert "r_R1" in text.splitlines()[0]
+    assert "r_R2()\n{" in other if language == "C#" else "r_R2(" in other.splitlines()[0]
+    assert "return" in text
+    assert (text.count("def") or text.strip()[-1]) in (1, "}", ";")
+    assert brackets_match(text)
+    assert brackets_match(other)
+
+
+def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cc that makes a snowball which writes STEMMER, whatever it is given."""
+    cases = [f"{FLAGS[name]}) cat > $4.x <<'END'\n{text}END\n;;" for name, text in STEMMER.items()]
+    script = "case $2 in\n" + "\n".join(cases) + "\nesac"
+    made = f"cat > snowball <<'MADE'\n#!/bin/sh\n{script}\nMADE\nchmod +x snowball"
+    client(tmp_path / "bin", "cc", made, monkeypatch)
+
+
+def test_a_stemmer_is_its_routines_in_six_languages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler(tmp_path, monkeypatch)
+    archive = tarball(tmp_path / "snowball.tgz", SNOWBALL_SOURCE)
+    found = dict(stemmers(archive))
+    assert list(found) == ["english/R1", "english/R2"]
+    assert set(found["english/R1"]) == set(LANGUAGES) - {"TypeScript"}
+    client(tmp_path / "bin", "cc", "echo driver.c: no such header; exit 1", monkeypatch)
+    with pytest.raises(Missing, match=r"^snowball\.tgz: cc: driver\.c: no such header$"):
+        list(stemmers(archive))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable, match=r"^cc is not installed$"):
+        list(stemmers(archive))
+
+
+def test_what_has_compiled_code_is_pinned() -> None:
+    packages = [package for package, _ in COMPILED]
+    assert all("@" in p.name[1:] for p in packages)
+    assert not [p for p in (*packages, SNOWBALL) if "GPL" in p.licence]
+
+
+@pytest.fixture
+def parallel_shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
+    """Two packages with TypeScript and its JavaScript, and Snowball."""
+    shelf = Shelf()
+    names = ("typed-1", "typed-2")
+    packages = [(Package("npm", name, "MIT", "src/"), "dist/") for name in names]
+    for offset, name in zip((0, 8), names, strict=True):
+        shelf.archives[name] = {
+            path: text
+            for n in range(offset, offset + 10)
+            for path, text in (
+                (f"package/src/a/{n}.ts", code(n) + "let typed: number\n"),
+                (f"package/dist/a/{n}.js", code(n) + "//# sourceMappingURL=a.js.map\n"),
+                (f"package/dist/a/{n}.cjs", code(n) + "other\n"),
+                (f"package/dist/a/{n}.d.ts", code(n)),
+            )
+        } | {
+            "package/src/same.ts": code(50),
+            "package/dist/same.js": code(50),
+            "package/src/alone.ts": code(51),
+            "package/dist/a/short.js": "x\n",
+            "package/src/a/short.ts": code(52),
+            "package/src/a/b.test.ts": code(53),
+            "package/dist/a/b.test.js": code(54),
+        }
+    shelf.archives["snowball"] = SNOWBALL_SOURCE
+    compiler(tmp_path, monkeypatch)
+    monkeypatch.setattr("blendlaw.samplecode.pairs.COMPILED", packages)
+    monkeypatch.setattr("blendlaw.samplecode.pairs.Registries", shelf)
+    return shelf
+
+
+def test_translations_are_tasks_of_the_builder(tmp_path: Path, parallel_shelf: Shelf) -> None:
+    said: list[str] = []
+    made = fetch_pairs(tmp_path / "out", progress=said.append)
+    found = [json.loads(line) for line in (tmp_path / "out" / "tasks.jsonl").open()]
+    assert len(found) == made.tasks == 18 + 2
+    typed = {one["id"]: one for one in found if "TypeScript" in one["docs"]}
+    assert typed["typed-1/a/3"] == {
+        "id": "typed-1/a/3",
+        "docs": {"TypeScript": code(3) + "let typed: number\n", "JavaScript": code(3)},
+        "licence": "MIT",
+        "origin": "npm typed-1",
+    }
+    assert set(typed) == {f"typed-{1 + (n > 9)}/a/{n}" for n in range(18)}  # each text once
+    assert [one["id"] for one in found] != sorted(one["id"] for one in found)
+    assert made.pairs["JavaScript, TypeScript"] == 18
+    assert made.pairs["Python, Rust"] == 2
+    assert len(made.pairs) == 1 + 15
+    assert made.bytes == sum(len(text) for one in found for text in one["docs"].values())
+    assert made.archives[0].package == "debian source snowball"
+    assert "JavaScript, TypeScript: 18 tasks" in said
+    blocks = find_blocks([str(tmp_path / "out" / "tasks.jsonl")], 1 << 20, sha256())
+    tasks = [task for block in blocks for task in read_tasks(block, Reading(tuple(LANGUAGES)))]
+    assert [task.id for task in tasks] == [one["id"] for one in found]
+    assert {task.licence for task in tasks} == {"MIT", "BSD-3-Clause"}
+
+    parallel_shelf.asked.clear()
+    assert fetch_pairs(tmp_path / "out") == made
+    assert not parallel_shelf.asked
+    assert fetch_pairs(tmp_path / "again") == made
+
+
+def test_no_more_translations_are_downloaded_than_are_needed(
+    tmp_path: Path, parallel_shelf: Shelf
+) -> None:
+    made = fetch_pairs(tmp_path, megabytes=2 * 2 * len(code(9)) / 1e6)
+    assert parallel_shelf.asked == ["snowball", "typed-1"]
+    assert made.pairs["JavaScript, TypeScript"] == 2
+
+
+def test_translations_that_cannot_be_had_are_told(
+    tmp_path: Path, parallel_shelf: Shelf, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parallel_shelf.failing["typed-1"] = Missing("npm typed-1: 404 Not Found")
+    made = fetch_pairs(tmp_path / "out")
+    assert made.skipped == {"npm typed-1": "npm typed-1: 404 Not Found"}
+    assert made.pairs["JavaScript, TypeScript"] == 10
+    parallel_shelf.failing["typed-1"] = Unavailable("npm: no network")
+    parallel_shelf.asked.clear()
+    made = fetch_pairs(tmp_path / "out")
+    assert made.skipped == {"npm typed-1": "npm: no network"}
+    assert parallel_shelf.asked == ["snowball"]  # and no other package of npm
+    parallel_shelf.failing["snowball"] = Unavailable("debian: no network")
+    with pytest.raises(Unavailable, match=r"^no pairs: debian: no network$"):
+        fetch_pairs(tmp_path / "none")
+    assert main([str(tmp_path / "none"), "--pairs"]) == 1
+    assert capsys.readouterr().err.endswith("samplecode: no pairs: debian: no network\n")
+    assert not list((tmp_path / "none").iterdir())
+    parallel_shelf.failing.clear()
+    assert not fetch_pairs(tmp_path / "out").skipped  # what was missing is asked for again
+
+
+def test_sample_code_and_parallel_code_do_not_share_a_folder(
+    tmp_path: Path, shelf: Shelf, parallel_shelf: Shelf
+) -> None:
+    fetch(tmp_path / "code")
+    with pytest.raises(InputError, match="not the manifest of such sample code"):
+        fetch_pairs(tmp_path / "code")
+    fetch_pairs(tmp_path / "pairs")
+    with pytest.raises(InputError, match="not the manifest of such sample code"):
+        fetch(tmp_path / "pairs")
+
+
+def test_every_key_of_the_parallel_manifest_has_its_place() -> None:
+    page = Path(__file__).parents[1] / "docs" / "files.md"
+    section = page.read_text(encoding="utf-8").split("\n## Parallel sample code\n")[1]
+    told = set(re.findall(r"^\| `([^`]+)` \|", section.split("\n## ")[0], re.MULTILINE))
+    assert told == {"version", "origin"} | {field.name for field in fields(ParallelCode)}
+
+
 # Generated code
 
 
@@ -624,3 +816,19 @@ def test_the_registries_give_all_seven_languages(tmp_path: Path) -> None:
         assert each.bytes >= 500_000, language
         assert each.archives
         assert all(row["text"].strip() for row in rows(tmp_path / each.file))
+
+
+def test_parallel_programs_are_the_same_in_all_languages(tmp_path: Path) -> None:
+    assert main([str(tmp_path), "--parallel", "20"]) == 0
+    found = [json.loads(line) for line in (tmp_path / "tasks.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in found] == [f"generated/{number}" for number in range(20)]
+    for row in found:
+        assert list(row["docs"]) == LANGUAGES
+        tree = ast.parse(row["docs"]["Python"])
+        functions = [one.name for one in tree.body if isinstance(one, ast.FunctionDef)]
+        assert functions
+        assert re.findall(r"pub fn (\w+)", row["docs"]["Rust"]) == functions
+    assert len({row["docs"]["Go"] for row in found}) == 20
+    first = (tmp_path / "tasks.jsonl").read_bytes()
+    samplecode.generate_parallel(tmp_path, 20)
+    assert (tmp_path / "tasks.jsonl").read_bytes() == first

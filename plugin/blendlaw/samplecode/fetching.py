@@ -112,7 +112,7 @@ def _fetch_language(
             skipped[package.label] = str(error)
             progress(f"{language}: left out: {error}")
             continue
-        told = [_archive(package, path) for path in got] or [_interpreter(package)]
+        told = [archive_of(package, path) for path in got] or [_interpreter(package)]
         archives += told
         for row in rows:
             if texts.setdefault(sha256(row["text"].encode()).hexdigest(), row) is row:
@@ -131,7 +131,8 @@ def _interpreter(package: Package) -> Archive:
     return Archive(package.label, package.licence, file, None, 0)
 
 
-def _archive(package: Package, path: Path) -> Archive:
+def archive_of(package: Package, path: Path) -> Archive:
+    """What the manifest says of a file that was downloaded."""
     digest = sha256(path.read_bytes()).hexdigest()
     return Archive(package.label, package.licence, path.name, digest, path.stat().st_size)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 from blendlaw.corpus.result import slugs
 from blendlaw.errors import InputError
@@ -14,6 +15,8 @@ from blendlaw.files import read_text, write_atomically
 
 NAME = "manifest.json"
 VERSION = 1
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,36 @@ class LanguageCode:
     recipe: str
     archives: tuple[Archive, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ParallelCode:
+    """Parallel tasks in ``file``, ``bytes`` of text. ``pairs`` counts those of two languages.
+
+    The others are as of LanguageCode.
+    """
+
+    file: str
+    sha256: str
+    bytes: int
+    tasks: int
+    pairs: Mapping[str, int]
+    recipe: str
+    archives: tuple[Archive, ...]
+    skipped: Mapping[str, str]
+
+    def to_json(self) -> str:
+        told = {"version": VERSION, "origin": "registries", **asdict(self)}
+        return json.dumps(told, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> ParallelCode:
+        """Back from ``to_json``. Raises KeyError, TypeError, ValueError for anything else."""
+        raw = json.loads(text)
+        if (raw.pop("version"), raw.pop("origin")) != (VERSION, "registries"):
+            raise ValueError
+        archives = tuple(Archive(**archive) for archive in raw["archives"])
+        return cls(**raw | {"archives": archives})
 
 
 @dataclass(frozen=True)
@@ -76,20 +109,33 @@ def read_manifest(folder: Path, origin: str) -> Manifest:
 
     Raises InputError if it is something else, so that nothing of another origin is written over.
     """
-    path = folder / NAME
-    if not path.exists():
-        return Manifest(origin, {}, {})
-    try:
-        found = Manifest.from_json(read_text(path))
-    except (KeyError, TypeError, ValueError):
-        found = None
-    if found is None or found.origin != origin:
-        problem = "not the manifest of such sample code; choose another folder"
-        raise InputError(problem, file=path)
+    found = _read(folder, Manifest.from_json) or Manifest(origin, {}, {})
+    if found.origin != origin:
+        raise _another(folder)
     return found
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
+def read_parallel(folder: Path) -> ParallelCode | None:
+    """The manifest of parallel tasks in ``folder``. Raises InputError if it is something else."""
+    return _read(folder, ParallelCode.from_json)
+
+
+def _read(folder: Path, parse: Callable[[str], T]) -> T | None:
+    path = folder / NAME
+    if not path.exists():
+        return None
+    try:
+        return parse(read_text(path))
+    except (KeyError, TypeError, ValueError):
+        raise _another(folder) from None
+
+
+def _another(folder: Path) -> InputError:
+    problem = "not the manifest of such sample code; choose another folder"
+    return InputError(problem, file=folder / NAME)
+
+
+def write_manifest(folder: Path, manifest: Manifest | ParallelCode) -> None:
     write_atomically(folder / NAME, manifest.to_json())
 
 
@@ -113,7 +159,7 @@ def write_code(
     return LanguageCode(file, digest, size, len(lines), recipe, archives, skipped or {})
 
 
-def is_there(folder: Path, code: LanguageCode | None, recipe: str) -> bool:
+def is_there(folder: Path, code: LanguageCode | ParallelCode | None, recipe: str) -> bool:
     """Whether ``code`` was made by this recipe and its file is as it was written."""
     if code is None or code.recipe != recipe:
         return False

@@ -67,7 +67,7 @@ class Registries:
     def _npm(self, package: Package, place: Path) -> None:
         command = ["npm", "pack", "--loglevel=error", "--ignore-scripts", "--fetch-retries=1"]
         command += ["--fetch-retry-mintimeout=1000", "--fetch-timeout=60000", package.name]
-        failed, said = _run(command, place, {"npm_config_update_notifier": "false"})
+        failed, said = run(command, place, {"npm_config_update_notifier": "false"})
         if failed:
             gone = re.search(r"\bE404\b|\bETARGET\b", said)
             if gone:
@@ -82,7 +82,7 @@ class Registries:
             command += ["download", package.name]
         else:  # --tar-only: without Debian's own changes, which are no code
             command += ["source", "--download-only", "--tar-only", package.name]
-        failed, said = _run(command, place, self._environment)
+        failed, said = run(command, place, self._environment)
         if failed:
             raise Missing(f"{package.label}: {_reason(said)}")
 
@@ -104,7 +104,7 @@ def _apt(folder: Path) -> Mapping[str, str]:
     config = root / "apt.conf"
     config.write_text("".join(f'{key} "{value}";\n' for key, value in options.items()))
     environment = {"APT_CONFIG": str(config), "LC_ALL": "C"}
-    failed, said = _run(["apt-get", "-qq", "update"], root, environment)
+    failed, said = run(["apt-get", "-qq", "update"], root, environment)
     # Where nothing can be reached, apt warns and says that all is well.
     if failed or not list((root / "lists").glob("*Sources*")):
         raise Unavailable(f"debian: {_reason(said)}")
@@ -131,7 +131,7 @@ def _copy_sources(system: Path, place: Path) -> bool:
     return any(place.iterdir())
 
 
-def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> tuple[bool, str]:
+def run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> tuple[bool, str]:
     """Whether it failed, and what it said. Raises Unavailable if it cannot run or hangs."""
     if shutil.which(command[0]) is None:
         raise Unavailable(f"{command[0]} is not installed")

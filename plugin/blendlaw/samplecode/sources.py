@@ -92,3 +92,28 @@ PACKAGES: Mapping[str, tuple[Package, ...]] = {
         Package("debian", "rust-src", EITHER, "usr/src/rustc-[^/]+/(library|compiler)/"),
     ),
 }
+
+SNOWBALL = Package("debian source", "snowball", BSD)
+
+# TypeScript in the folder ``keep``, and the folder of the JavaScript that it was published with:
+# file by file, readable, and as ECMAScript's modules where there are those.
+COMPILED: tuple[tuple[Package, str], ...] = (
+    (Package("npm", "ajv@8.20.0", MIT, "lib/"), "dist/"),
+    (Package("npm", "rxjs@7.8.2", APACHE, "src/"), "dist/esm/"),
+    (Package("npm", "cheerio@1.2.0", MIT, "src/"), "dist/esm/"),
+    (Package("npm", "css-select@7.0.0", "BSD-2-Clause", "src/"), "dist/"),
+    (Package("npm", "htmlparser2@12.0.0", MIT, "src/"), "dist/"),
+    (Package("npm", "@msgpack/msgpack@3.1.3", "ISC", "src/"), "dist.esm/"),
+    (Package("npm", "@noble/hashes@2.4.0", MIT, "src/"), ""),
+    (Package("npm", "chevrotain@11.2.0", APACHE, "src/"), "lib/src/"),
+    (Package("npm", "@grpc/grpc-js@1.14.7", APACHE, "src/"), "build/src/"),
+    (Package("npm", "@tanstack/query-core@5.108.4", MIT, "src/"), "build/modern/"),
+    (Package("npm", "@noble/curves@2.4.0", MIT, "src/"), ""),
+    (Package("npm", "langium@4.4.0", MIT, "src/"), "lib/"),
+    (Package("npm", "mongodb@7.9.0", APACHE, "src/"), "lib/"),
+    (Package("npm", "puppeteer-core@24.43.1", APACHE, "src/"), "lib/esm/puppeteer/"),
+    (Package("npm", "zod@4.6.7", MIT, "src/"), ""),
+    (Package("npm", "ethers@6.17.0", MIT, "src.ts/"), "lib.esm/"),
+    (Package("npm", "effect@3.22.4", MIT, "src/"), "dist/esm/"),
+    (Package("npm", "viem@2.57.20", MIT, ""), "_esm/"),
+)
