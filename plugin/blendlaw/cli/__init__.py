@@ -27,6 +27,7 @@ COMMANDS = (
     "corpus",
     "pairs",
     "translate_eval",
+    "sweep",
     "demo",
 )
 MOST = 1000  # characters of a message
