@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import permutations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,10 +29,13 @@ from blendlaw.allocation import Allocation
 from blendlaw.cli.report import command
 from blendlaw.errors import InputError
 from blendlaw.fitted import Candidate, Fit
+from blendlaw.layout import LaidSource, Layout
 from blendlaw.observations import Observation, write_observations
 from blendlaw.pair_runs import PairLoss
+from blendlaw.pairs.translation import Direction, Score, Translation
 from blendlaw.report import drawing, evidence, figures, panels
 from blendlaw.report.page import render
+from blendlaw.report.training import TrainingRun
 from blendlaw.synergy import Synergy, measure_synergy
 
 HOSTILE = (
@@ -457,11 +461,37 @@ page.srcdoc = PAGE;
 </script>"""
 
 
+def translating(languages: tuple[str, ...]) -> TrainingRun:
+    """A run that measured only directions of translation: half of them it trains."""
+    found = [
+        Observation("->".join(pair)[:100], 1e6, 1e6 * step, 2.0 + i / step, split=f"{split}-pairs")
+        for split, every in (("train", 2), ("valid", 1))
+        for step in range(1, 5)
+        for i, pair in enumerate(list(permutations(languages, 2))[::every])
+    ]
+    layout = Layout((LaidSource("p", "pairs", 1.0, 9),), ("one",), (0, 9))
+    return TrainingRun(layout, (), (), "no fit", directions=tuple(found))
+
+
+def judged(languages: tuple[str, ...]) -> list[Translation]:
+    """Two checkpoints' translations, the second's run named like nothing that is a run."""
+    means = [Score(loss, (loss - 0.1, loss + 0.1), 9, 900) for loss in (2.0, 2.5)]
+    found = tuple(
+        Direction(s, t, i % 2 == 0, means[i % 2])
+        for i, (s, t) in enumerate(permutations(languages, 2))
+    )
+    return [
+        Translation(run, 9, 1e6, 1e6, "prompt", 9, 0, found, *means)
+        for run in ("paired", languages[-1])
+    ]
+
+
 @pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason="no Chromium to open it in")
 def test_in_a_browser_it_fits_and_runs_nothing(tmp_path: Path, hostile: SimpleNamespace) -> None:
     # In a frame, since a headless window is never as narrow as a telephone.
     wrapper = tmp_path / "wrapper.html"
-    shown = json.dumps(hostile.page).replace("<", "\\u003c")
+    page = page_of(hostile, run=translating(HOSTILE), judged=judged(HOSTILE))
+    shown = json.dumps(page).replace("<", "\\u003c")
     wrapper.write_text(MEASURE.replace("PAGE", shown, 1))
     result = subprocess.run(
         [
@@ -480,7 +510,7 @@ def test_in_a_browser_it_fits_and_runs_nothing(tmp_path: Path, hostile: SimpleNa
     assert dumped is not None
     found = json.loads(html.unescape(dumped[1]))
     assert found["title"] == "blendlaw report"
-    assert found["svg"] == 1 + 3 * 4
+    assert found["svg"] == 1 + 3 * 4 + 2 + 1
     assert not found["ran"]
     for view in found["found"]:
         assert view["inner"] == view["width"]

@@ -22,9 +22,15 @@ FILES = (
     "fit.json",
     "synergy.json",
     "allocation.json",
+    "translation.json",
 )
 # A key that only this kind of file has.
-KEYS = {"law": "fit", "gain_percent": "synergy", "kkt_residual": "allocation"}
+KEYS = {
+    "law": "fit",
+    "gain_percent": "synergy",
+    "kkt_residual": "allocation",
+    "untrained": "translation",
+}
 
 
 @click.command("report")
@@ -32,13 +38,15 @@ KEYS = {"law": "fit", "gain_percent": "synergy", "kkt_residual": "allocation"}
 @click.option("--weights", multiple=True, metavar="NAME=FILE", help="Further weights to show.")
 @output_option
 def command(paths: Sequence[str], weights: Sequence[str], output: str | None) -> None:
-    """Put observations, fit.json, synergy.json and allocation.json on one page of HTML.
+    """Put observations, fit.json, synergy.json, allocation.json and translation.json on one page.
 
-    PATH is any of these files, a folder that has them, or the folder of a training run.
+    PATH is any of these files, a folder that has them, or the folder of a training run. Several
+    translation.json are compared.
     """
     from blendlaw.allocation import Allocation
     from blendlaw.fitted import Fit
     from blendlaw.observations import read_observations
+    from blendlaw.pairs.translation import Translation
     from blendlaw.report.page import render
     from blendlaw.report.training import read_run
     from blendlaw.synergy import Synergy
@@ -48,7 +56,7 @@ def command(paths: Sequence[str], weights: Sequence[str], output: str | None) ->
     sorted_: dict[str, list[str]] = {}
     for path in expand(paths, run):
         sorted_.setdefault(kind(path), []).append(path)
-    measured = sorted_.pop("observations", [])
+    measured, judged = sorted_.pop("observations", []), sorted_.pop("translation", [])
     for what, several in sorted_.items():
         if len(several) > 1:
             raise InputError(f"two files are {what}.json: {several[0]} and {several[1]}")
@@ -66,6 +74,7 @@ def command(paths: Sequence[str], weights: Sequence[str], output: str | None) ->
         synergy=load(one["synergy"], Synergy.from_json) if "synergy" in one else None,
         allocation=load(one["allocation"], Allocation.from_json) if "allocation" in one else None,
         weights=others,
+        judged=[load(path, Translation.from_json) for path in judged],
     )
     emit(page, output)
 
@@ -101,7 +110,7 @@ def expand(paths: Sequence[str], run: str | None = None) -> list[str]:
 
 
 def kind(path: str) -> str:
-    """observations, fit, synergy or allocation, by what is in the file.
+    """observations, fit, synergy, allocation or translation, by what is in the file.
 
     Raises InputError for JSON that is none of these; what is not JSON passes for observations,
     whose reader says what is wrong with it.
@@ -114,7 +123,8 @@ def kind(path: str) -> str:
     for key, what in KEYS.items():
         if key in data:
             return what
-    raise InputError("is neither observations nor fit.json, synergy.json or allocation.json", path)
+    known = "fit.json, synergy.json, allocation.json or translation.json"
+    raise InputError(f"is neither observations nor {known}", path)
 
 
 def _json(text: str) -> Any:

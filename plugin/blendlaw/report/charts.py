@@ -1,8 +1,8 @@
-"""Horizontal bars, drawn: weights, weights by stage, a value for each language."""
+"""Horizontal bars and dots, drawn: weights, weights by stage, a value for each language or run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from blendlaw.languages import colour
-from blendlaw.report.figures import Bars, StageBars, ValueBars
+from blendlaw.report.figures import Bars, Dots, StageBars, ValueBars, hue_of
 from blendlaw.report.svg import INK, QUIET, WIDTH, axes_of, darker, short, svg_of, tint
 from blendlaw.report.words import signed
 
@@ -72,7 +72,7 @@ def stage_bars(data: StageBars, salt: str) -> str:
                 continue
             for language in data.languages:
                 width = weights.get(language, 0.0)
-                axes.barh(row, width, 0.66, left, color=colour(language), edgecolor="white")
+                axes.barh(row, width, 0.66, left, color=hue_of(language), edgecolor="white")
                 if width * axes.get_position().width * WIDTH >= ROOM:
                     middle = (left + width / 2, row)
                     text = f"{100 * width:.0f}%"
@@ -114,6 +114,38 @@ def value_bars(data: ValueBars, salt: str) -> str:
                 xytext=(-6 if below else 6, 0),
                 textcoords="offset points",
                 ha="right" if below else "left",
+                va="center",
+                color=INK,
+            )
+
+    return svg_of(draw, WIDTH, height, data.alt, salt)
+
+
+def dots(data: Dots, hues: Mapping[str, str], salt: str) -> str:
+    """A dot with whiskers in each row, its value beside it; ``hues`` are those of the groups."""
+    height = 30 * len(data.rows) + 50
+    groups = list(hues)
+
+    def draw(figure: Figure) -> None:
+        axes = _rows(figure, [short(name) for _, name in data.rows])
+        low = min(span[0] for span in data.interval)
+        high = max(span[1] for span in data.interval)
+        room = (high - low or abs(high) or 1.0) / (axes.get_position().width * WIDTH - VALUE - 12)
+        axes.set_xlim(low - 12 * room, high + VALUE * room)
+        axes.set_xlabel(data.label)
+        for row, ((group, _), value, span) in enumerate(
+            zip(data.rows, data.values, data.interval, strict=True)
+        ):
+            hue, first = hues[group], group == groups[0]
+            axes.plot(span, [row, row], "|-", color=hue, linewidth=1.6, markersize=7)
+            axes.plot(value, row, "o", color=hue, markerfacecolor=hue if first else "white")
+            if row and data.rows[row - 1][0] != group:
+                axes.axhline(row - 0.5, color=QUIET, linewidth=1)
+            axes.annotate(
+                f"{value:.3f}",
+                (span[1], row),
+                xytext=(7, 0),
+                textcoords="offset points",
                 va="center",
                 color=INK,
             )

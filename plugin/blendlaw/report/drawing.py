@@ -40,11 +40,22 @@ def panel(data: Panel, salt: str) -> str:
 
 
 def _draw_curve(axes: Axes, curve: Curve, hue: str) -> None:
-    tone = tint(hue, 0.42 + 0.58 * curve.shade)
+    tone = tint(curve.hue or hue, 0.42 + 0.58 * curve.shade)
+    width = {None: 1.4, False: 0.8, True: 2.6}[curve.strong]
     x, y = np.array(curve.x), np.array(curve.y)
     if curve.low:
         axes.fill_between(x, curve.low, curve.high, color=tone, alpha=0.22, linewidth=0)
-    axes.plot(x, y, color=tone, linewidth=1.4, zorder=2)
+    axes.plot(
+        x,
+        y,
+        color=tone,
+        linewidth=width,
+        linestyle=(0, (4, 1.5)) if curve.dashed else "-",
+        marker="o" if len(x) == 1 and curve.strong is not None else "",
+        markersize=3 + 2 * width,
+        markerfacecolor="none" if curve.dashed else tone,
+        zorder=2.5 if curve.strong else 2,
+    )
     if curve.label and len(x) and np.isfinite(y[-1]):
         above = curve.shade < 0.5  # the two labels may be for curves that all but touch
         axes.annotate(

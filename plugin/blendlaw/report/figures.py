@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from blendlaw.allocation import Allocation
 from blendlaw.fitted import Fit
+from blendlaw.languages import colour
+from blendlaw.pairs.plan import PAIRS
 
 MAX_BARS = 32
 FITTED, HELD_OUT, NOT_USED = "fitted", "held out", "not used"
@@ -29,7 +31,11 @@ class Points:
 
 @dataclass(frozen=True)
 class Curve:
-    """A line; ``low`` and ``high`` are its 90% band, empty without one."""
+    """A line; ``low`` and ``high`` are its 90% band, empty without one.
+
+    ``hue`` is its colour if not that of the panel's language. A ``strong`` line says what thin
+    ones come to; None where no line is more than another.
+    """
 
     x: Floats
     y: Floats
@@ -37,6 +43,9 @@ class Curve:
     label: str = ""
     low: Floats = ()
     high: Floats = ()
+    hue: str = ""
+    strong: bool | None = None
+    dashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class Panel:
-    """One language in one figure. ``alt`` says the main numbers in words."""
+    """One language, or what else is named there, in one figure.
+
+    ``alt`` says the main numbers in words.
+    """
 
     language: str
     x: Axis
@@ -96,6 +108,23 @@ class ValueBars:
     label: str
     unit: str
     alt: str
+
+
+@dataclass(frozen=True)
+class Dots:
+    """A value with its 90% interval in each row, by the group that it is compared in."""
+
+    rows: tuple[tuple[str, str], ...]
+    """The group and the name of each."""
+    values: Floats
+    interval: tuple[tuple[float, float], ...]
+    label: str
+    alt: str
+
+
+def hue_of(name: str) -> str:
+    """The colour of a language, or of translation pairs, which are none: grey."""
+    return "#6b7480" if name == PAIRS else colour(name)
 
 
 def weight_bars(

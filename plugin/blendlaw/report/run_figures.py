@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from math import isfinite
+from typing import TypeVar
 
 import numpy as np
 
 from blendlaw.observations import Observation
+from blendlaw.pairs.plan import PAIRS
 from blendlaw.report.evidence import MAX_PANELS, MAX_POINTS
 from blendlaw.report.figures import (
     FITTED,
@@ -27,6 +29,7 @@ from blendlaw.report.words import signed
 
 PALE = 0.2  # training losses, where there are others
 FEW = 40  # measurements of a curve that are drawn as dots too
+T = TypeVar("T")
 
 
 def in_bytes(run: TrainingRun) -> bool:
@@ -50,7 +53,7 @@ def loss_panels(run: TrainingRun) -> list[Panel]:
             continue
         curves, points, said, drawn = [], [], [], 0
         for split in run.splits:
-            of = _thinned([seen for seen in mine if seen.split == split])
+            of = thinned([seen for seen in mine if seen.split == split])
             if not of:
                 continue
             drawn += len(of)
@@ -78,14 +81,15 @@ def loss_panels(run: TrainingRun) -> list[Panel]:
 
 
 def stage_bars(run: TrainingRun) -> StageBars:
-    """The weights of each stage, in the order of the plan's languages."""
+    """The weights of each stage, in the order of the plan's languages; translation pairs last."""
     decided = {record.stage: record.weights for record in run.records}
     parts = [
         f"{stage} " + ", ".join(f"{name} {weight:.1%}" for name, weight in weights.items())
         for stage, weights in decided.items()
     ]
+    names = dict.fromkeys((*run.languages, PAIRS))
     return StageBars(
-        tuple(name for name in run.languages if any(name in w for w in decided.values())),
+        tuple(name for name in names if any(name in w for w in decided.values())),
         run.layout.stages,
         tuple(decided.get(stage) for stage in run.layout.stages),
         "Weights by stage: " + "; ".join(parts),
@@ -130,7 +134,8 @@ def error_bars(outcome: Outcome) -> ValueBars | None:
     )
 
 
-def _thinned(observations: Sequence[Observation]) -> list[Observation]:
+def thinned(observations: Sequence[T]) -> list[T]:
+    """At most ``MAX_POINTS`` of them, the ends among them."""
     if len(observations) <= MAX_POINTS:
         return list(observations)
     rows = np.linspace(0, len(observations) - 1, MAX_POINTS, dtype=int)

@@ -12,6 +12,11 @@ from blendlaw.report.words import percent
 _KINDS = {"train": "training", "valid": "validation", None: "measured"}
 
 
+def kind_of(split: str | None) -> str:
+    """What losses of the split are called."""
+    return _KINDS.get(split, str(split))
+
+
 def run_headline(run: TrainingRun, found: Sequence[Outcome] | str) -> list[str]:
     """How the predictions came out, or how far the run is."""
     first = _first(found)
@@ -19,8 +24,9 @@ def run_headline(run: TrainingRun, found: Sequence[Outcome] | str) -> list[str]:
     if first is not None and run.guided is not None:
         language, worst = first.compared[0]
         said.append(
-            f"The {_kind(first)} losses that the fit of stage {run.guided.stage} predicted are off "
-            f"by {percent(first.mean)} on average, most in {language}: {percent(worst, '+.2f')}."
+            f"The {kind_of(first.split)} losses that the fit of stage {run.guided.stage} predicted "
+            f"are off by {percent(first.mean)} on average, most in {language}: "
+            f"{percent(worst, '+.2f')}."
         )
     said.append(_progress(run))
     return said
@@ -37,7 +43,7 @@ def run_facts(run: TrainingRun, found: Sequence[Outcome] | str) -> list[tuple[st
     facts.append(("stages decided", decided, note))
     first = _first(found)
     if first is not None:
-        note = f"mean over {_count(len(first.compared), 'language')}, {_kind(first)} losses"
+        note = f"mean over {_count(len(first.compared), 'language')}, {kind_of(first.split)} losses"
         facts.append(("prediction error", percent(first.mean), note))
     if run.epochs:
         most = max(run.epochs, key=lambda name: run.epochs[name])
@@ -59,8 +65,10 @@ def losses_text(run: TrainingRun, in_bytes: bool) -> str:
     text = "Each language's own loss, as it was measured"
     text += ", on one scale: bits per byte compare across languages." if in_bytes else "."
     if "train" in run.splits and len(run.splits) > 1:
-        others = " and ".join(_KINDS.get(split, str(split)) for split in run.splits[1:])
+        others = " and ".join(map(kind_of, run.splits[1:]))
         text += f" Pale lines are training losses, strong ones {others}."
+    if run.directions:
+        text += " Tokens in translation pairs count for the language that they are of."
     if run.starts:
         text += " Dashed: where a stage begins."
     return text
@@ -88,7 +96,7 @@ def outcome_text(run: TrainingRun, found: Sequence[Outcome] | str) -> str:
 
 def outcome_title(outcome: Outcome) -> str:
     """The heading of a comparison."""
-    return f"{_kind(outcome).capitalize()} losses"
+    return f"{kind_of(outcome.split).capitalize()} losses"
 
 
 def _progress(run: TrainingRun) -> str:
@@ -106,10 +114,6 @@ def _first(found: Sequence[Outcome] | str) -> Outcome | None:
     if isinstance(found, str):
         return None
     return next((one for one in found if one.compared), None)
-
-
-def _kind(outcome: Outcome) -> str:
-    return _KINDS.get(outcome.split, str(outcome.split))
 
 
 def _count(number: int, what: str) -> str:

@@ -23,17 +23,24 @@ STRONGEST = 70  # percent of colour in the strongest cell
 class Cell:
     """``text``, a quieter ``note`` after it, and for a matrix its ``tone`` from −1 to 1.
 
-    ``prose`` is a sentence: it wraps.
+    ``prose`` is a sentence: it wraps. ``hatched`` cells of a matrix stand apart from the others.
     """
 
     text: str
     note: str = ""
     tone: float = 0.0
     prose: bool = False
+    hatched: bool = False
 
     @property
     def mix(self) -> int:
         return round(STRONGEST * min(abs(self.tone), 1.0))
+
+    @property
+    def style(self) -> str:
+        """The classes that the page gives it."""
+        tone = ("helps" if self.tone > 0 else "hurts") if self.mix else ""
+        return " ".join(filter(None, ("prose" * self.prose, tone, "hatched" * self.hatched)))
 
 
 @dataclass(frozen=True)

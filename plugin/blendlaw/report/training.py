@@ -13,6 +13,7 @@ from blendlaw.files import read_text
 from blendlaw.fitted import Fit
 from blendlaw.layout import Layout
 from blendlaw.observations import Observation, read_observations
+from blendlaw.pairs.plan import PAIRS
 from blendlaw.schedule import StageRecord, read_schedule
 
 LOSSES, SCHEDULE, LAYOUT = "losses.jsonl", "schedule.jsonl", "layout.json"
@@ -21,7 +22,7 @@ LOSSES, SCHEDULE, LAYOUT = "losses.jsonl", "schedule.jsonl", "layout.json"
 @dataclass(frozen=True)
 class TrainingRun:
     """A run, over or not: ``records`` are the stages decided so far, ``observations`` what was
-    measured, by tokens.
+    measured of languages, by tokens, and ``directions`` what of directions of translation.
 
     ``fit`` is that of ``guided``, the last record that names one, or the reason why it is not
     there. ``notes`` say what of the folder was left out.
@@ -32,12 +33,14 @@ class TrainingRun:
     observations: tuple[Observation, ...]
     fit: Fit | str
     notes: tuple[str, ...] = ()
+    directions: tuple[Observation, ...] = ()
 
     @cached_property
     def languages(self) -> tuple[str, ...]:
-        """In the order of the plan, then those that it does not name."""
+        """In the order of the plan, then those that it does not name. Pairs are no language."""
         named = dict.fromkeys(name for record in self.records for name in record.weights)
         named |= dict.fromkeys(source.language for source in self.layout.sources)
+        named.pop(PAIRS, None)
         return tuple(named | dict.fromkeys(seen.language for seen in self.observations))
 
     @cached_property
@@ -101,6 +104,11 @@ def last_of(observations: Sequence[Observation], language: str) -> Observation |
     return next((seen for seen in reversed(observations) if seen.language == language), None)
 
 
+def of_direction(seen: Observation) -> bool:
+    """Whether the loss is of a direction of translation, ``Source->Target``, not of a language."""
+    return seen.split is not None and seen.split.endswith(f"-{PAIRS}")
+
+
 def is_run(folder: str | Path) -> bool:
     """Whether a training run has written the folder."""
     return any((Path(folder) / name).is_file() for name in (LAYOUT, SCHEDULE))
@@ -116,13 +124,15 @@ def read_run(folder: str | Path) -> TrainingRun:
     layout = _layout(folder / LAYOUT)
     schedule = read_schedule(folder / SCHEDULE)
     layout.check(schedule, folder / SCHEDULE)
-    observations, damage = _losses(folder / LOSSES)
+    measured, damage = _losses(folder / LOSSES)
+    measured.sort(key=lambda seen: seen.tokens)
     run = TrainingRun(
         layout,
         schedule.records,
-        tuple(sorted(observations, key=lambda seen: seen.tokens)),
+        tuple(seen for seen in measured if not of_direction(seen)),
         "no stage was decided by a fit",
         tuple(note for note in (schedule.damage, damage) if note is not None),
+        tuple(filter(of_direction, measured)),
     )
     if run.guided is None or run.guided.fit is None:
         return run
