@@ -42,6 +42,7 @@ from blendlaw.pairs.render import rendered
 from blendlaw.pairs.result import Built, Counts, SplitCounts
 from blendlaw.pairs.scan import shingles, sketches
 from blendlaw.pairs.segments import SEGMENT, PairSet, Role, Segments
+from blendlaw.pairs.sequences import Part, fitted
 from blendlaw.plan import LanguagePlan, Plan, Run, Stage
 
 tokenizers = pytest.importorskip("tokenizers", reason="pip install 'blendlaw[pairs]'")
@@ -401,6 +402,13 @@ def test_what_is_trained(given: dict[str, Any], expected: set[str], tokenizer: P
     assert len(found.names) == 12
 
 
+def test_more_directions_than_segments_can_tell_are_refused(tokenizer: Path) -> None:
+    names = [f"L{n}" for n in range(182)]
+    assert len(read_directions(options(tokenizer, "x", pivot="L0"), names[:181]).every) < 1 << 15
+    with pytest.raises(InputError, match="181 languages at most"):
+        read_directions(options(tokenizer, "x", pivot="L0"), names)
+
+
 def test_a_plugin_renders_in_all_processes(
     tasks: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -464,6 +472,38 @@ def test_short_programs_are_found_although_the_template_has_them_too() -> None:
 
 
 # Too long, fill
+
+
+def test_cutting_keeps_to_the_length_and_to_proportion() -> None:
+    draw = np.random.default_rng(0)
+    for _ in range(300):
+        sizes = draw.integers(1, 60, 2)
+        around = draw.integers(0, 9, 3)
+        length = int(draw.integers(10, 100))
+        tokens = [np.arange(n) for n in (around[0], sizes[0], around[1], sizes[1], around[2])]
+        roles = (None, Role.SOURCE, None, Role.TARGET, None)
+        parts = tuple(Part(t, 0, role) for t, role in zip(tokens, roles, strict=True))
+        cut = fitted(parts, length)
+        room = length - 1 - around.sum()
+        if room < 2:
+            assert cut is None
+            continue
+        assert cut is not None
+        kept = [len(part.tokens) for part in cut]
+        assert sum(kept) + 1 == min(length, 1 + around.sum() + sizes.sum())
+        assert [kept[0], kept[2], kept[4]] == around.tolist()
+        share = min(1.0, room / sizes.sum())
+        assert np.abs(np.array([kept[1], kept[3]]) - sizes * share).max() <= 1
+
+
+def test_a_job_of_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"p\.work: nothing was built there"):
+        merge(tmp_path / "p")
+    (tmp_path / "p.work").mkdir()
+    for content in ("{}", "[]", "{"):
+        (tmp_path / "p.work" / "job.json").write_text(content)
+        with pytest.raises(InputError, match=r"job\.json: not of pairs"):
+            merge(tmp_path / "p")
 
 
 def test_too_long_is_dropped_or_truncated_on_both_sides(tokenizer: Path, tmp_path: Path) -> None:

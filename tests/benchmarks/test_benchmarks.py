@@ -67,3 +67,10 @@ def test_packing_is_full() -> None:
     found = figures("packing", "--documents", "3000", "--large", "3000", "--capacity", "2048")
     assert float(found["2048: filled, %"]) > 99
     assert int(found["2048: bins"]) >= int(found["2048: bins, at least"])
+
+
+def test_pairs_have_every_document_that_tokenizers_alone_encodes() -> None:
+    for library in ("tokenizers", "rensa"):
+        pytest.importorskip(library, reason="pip install 'blendlaw[pairs]'")
+    found = figures("pairs", "--megabytes", "0.2", "--vocab-size", "400", "--length", "1024")
+    assert found["pivot: documents"] > found["one way: documents"] > 3

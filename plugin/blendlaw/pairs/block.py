@@ -201,9 +201,11 @@ class _Split:
         document = Document(parts, direction)
         if document.length <= self._job.length:
             yield document
-        elif self._job.build.too_long == "truncate":
+            return
+        cut = self._job.build.too_long == "truncate" and fitted(parts, self._job.length)
+        if cut:
             self.truncated[name] += 1
-            yield Document(fitted(parts, self._job.length), direction)
+            yield Document(cut, direction)
         else:
             self.too_long[name] += 1
 

@@ -11,6 +11,7 @@ from blendlaw.nearest import nearest
 from blendlaw.pairs.options import Build
 
 ARROW = "->"
+MOST_LANGUAGES = 181  # whose directions 16 bits can number
 Direction = tuple[int, int]  # source and target, indices into the languages
 
 
@@ -60,6 +61,9 @@ def read_directions(build: Build, languages: Iterable[str]) -> Directions:
     count = len(known.languages)
     if count < 2:
         raise InputError("pairs need a plan of two languages at least", column="languages")
+    if count > MOST_LANGUAGES:
+        problem = f"segments tell the directions of {MOST_LANGUAGES} languages at most"
+        raise InputError(problem, column="languages", value=count)
     every = tuple((a, b) for a in range(count) for b in range(count) if a != b)
     reserved = frozenset(
         _read(name, known, f"pairs.build.reserved[{i}]") for i, name in enumerate(build.reserved)

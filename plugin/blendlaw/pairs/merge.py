@@ -61,7 +61,10 @@ def merge(
     told = Path(f"{prefix}.build.json")
     if not (work / "job.json").exists():
         raise InputError("nothing was built there: there is no job.json", file=work)
-    request = Request(**json.loads(read_text(work / "job.json")))
+    try:
+        request = Request(**json.loads(read_text(work / "job.json")))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"not of pairs: {error}", file=work / "job.json") from None
     with locked(work, STEPS, "lock-merge"):
         if not told.exists():
             built = _put_together(Path(prefix), work, request, bar)
