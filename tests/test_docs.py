@@ -35,7 +35,10 @@ from blendlaw import cli, hookspecs, observations, plugins
 from blendlaw.allocation import Allocation, Gain
 from blendlaw.blend import BlendSource
 from blendlaw.data import code7
+from blendlaw.environment import Part
 from blendlaw.fitted import Candidate, Fit, HoldOut, LanguageFit
+from blendlaw.launches.flags import Finding
+from blendlaw.launches.lint import LaunchLint
 from blendlaw.lint import Lint, StageLanguage
 from blendlaw.pairs.plan import Pairs
 from blendlaw.pairs.translation import Direction, Translation
@@ -181,7 +184,14 @@ def test_every_key_of_every_file_has_its_place(tmp_path: Path) -> None:
         *below("sources[]", json.loads(shown)["sources"][0]),
     }
     assert of(BlendSource) < set(json.loads(shown)["sources"][0])
-    assert keys(text["blendlaw check --json"]) == of(Lint) | below("rows[]", of(StageLanguage))
+    assert keys(text["blendlaw check --json"]) == (
+        of(Lint)
+        | below("rows[]", of(StageLanguage))
+        | {"launch", "environment"}
+        | below("launch", of(LaunchLint))
+        | below("launch.findings[]", of(Finding))
+        | below("environment[]", of(Part))
+    )
 
 
 def test_every_module_is_in_the_plan_of_the_house() -> None:
@@ -312,7 +322,7 @@ def test_what_a_page_shows_is_what_happens(
         elif block.language == "console":
             for command, shown in commands(block.text):
                 said, status = run_command(command)
-                failing = re.search(r"^(blendlaw|Error): ", shown, re.MULTILINE) is not None
+                failing = re.search(r"^(blendlaw|[Ee]rror): ", shown, re.MULTILINE) is not None
                 assert (status != 0) == failing, f"{where}: {command} exits with {status}\n{said}"
                 check_printed(shown, said, f"{where}: {command}")
         elif block.language == "text" and printed is not None:

@@ -1,0 +1,1 @@
+"""Launch scripts of Megatron training: read, never run, and held against what Megatron takes."""
