@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 STAMP := $(VENV)/.installed
 STACK := $(VENV)/.stack
 
-.PHONY: demo test stack check clean
+.PHONY: demo test stack check gpu clean
 
 demo: $(if $(OFFLINE),$(STAMP),$(STACK))  ## a tour and a small training run, into out/demo/; OFFLINE=1: the tour
 	$(BIN)/blendlaw demo $(if $(OFFLINE),--offline) -o out/demo
@@ -20,6 +20,10 @@ check: $(STAMP)  ## what CI checks besides the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+gpu:  ## on a Hopper GPU, in an environment (PYTHON) with blendlaw[fp8,test]: its tests, then speeds
+	$(PYTHON) -m pytest tests/gpu -s
+	$(PYTHON) tests/benchmarks/overhead_gpu.py
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

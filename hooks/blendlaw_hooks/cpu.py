@@ -114,6 +114,15 @@ def _put(place: object, value: object, *names: str) -> None:
         setattr(place, name, _give(value))
 
 
+def engine() -> None:
+    """optimizer/__init__.py:11, transformer_block.py:53 take Transformer Engine's, if installed.
+
+    As on a cluster's login node. Its kernels have no other form, so it is as if it were not.
+    """
+    modules: dict[str, Any] = sys.modules
+    modules["transformer_engine"] = None
+
+
 def presence() -> None:
     """initialize.py:62 insists on CUDA; :319 makes no parallel groups without devices.
 
@@ -162,6 +171,7 @@ def streams() -> None:
     _put(cuda, _Stream(), "current_stream", "default_stream")
     _put(cuda, contextlib.nullcontext(), "stream")
     _put(cuda, None, "synchronize", "set_stream")
+    _put(cuda, False, "is_current_stream_capturing")
     if hasattr(torch, "accelerator"):  # asked by data loaders, whether to pin, and optimizers
         _put(torch.accelerator, False, "is_available")
         _put(torch.accelerator, _Stream(), "current_stream")
@@ -326,5 +336,5 @@ def legacy_kernels() -> None:
         fused_kernels.load = _give()
 
 
-OF_TORCH = (presence, memory, streams, factories, moves, random_state, type_names, gloo)
+OF_TORCH = (engine, presence, memory, streams, factories, moves, random_state, type_names, gloo)
 OF_MEGATRON = (sequence_parallel_norm, moe_router, dataset_helpers, legacy_kernels)

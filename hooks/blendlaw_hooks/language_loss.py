@@ -154,15 +154,13 @@ class LanguageLoss:
     ) -> None:
         bank = self._step if split == "train" else self._bank[split]
         mask = mask.reshape(losses.shape).to(bank.dtype)
-        # Not losses × mask alone: a masked token's loss may be NaN. masked_fill, not where with a
-        # number, which is copied to a GPU and waited for.
-        masked = ~(mask > 0)
-        weighted = (losses.to(bank.dtype) * mask).masked_fill(masked, 0.0)
+        # Not losses × mask: a masked token's loss may be NaN.
+        weighted = torch.where(mask > 0, losses.to(bank.dtype) * mask, 0.0)
         if language.dim() == 1:
             assert len(language) == len(losses), "one language a sample"
             weighted, mask = weighted.sum(1), mask.sum(1)
         else:
-            language = language.masked_fill(masked, 0)  # padding may have no language
+            language = torch.where(mask > 0, language, 0)  # padding may have no language
         # index_add, not a product with a one-hot matrix: 0 × NaN would spoil every language.
         bank.index_add_(
             0, language.reshape(-1), torch.stack((weighted, mask), dim=-1).reshape(-1, 2)

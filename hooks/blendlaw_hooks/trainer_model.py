@@ -155,12 +155,12 @@ def _config(trainer: Trainer, shape: Shape, length: int, device: torch.device, e
         pipeline_model_parallel_size=trainer.pipeline_parallel,
         perform_initialization=False,
         **(cpu.CONFIG if device.type == "cpu" else {}),
-        **(_fp8(trainer, shape, length) if trainer.precision == "fp8" else {}),
+        **(fp8_keys(trainer, shape, length) if trainer.precision == "fp8" else {}),
     )
 
 
-def _fp8(trainer: Trainer, shape: Shape, length: int) -> dict[str, Any]:
-    """Megatron's keys of an FP8 recipe, and whether the tensor cores can multiply these sizes.
+def fp8_keys(trainer: Trainer, shape: Shape, length: int) -> dict[str, Any]:
+    """Megatron's keys of an FP8 recipe; InputError for sizes that cannot be multiplied in FP8.
 
     Per-tensor scales go with E4M3 forwards and E5M2 for gradients, those of blocks with E4M3.
     """

@@ -64,8 +64,10 @@ def plan_of(folder: Path, params: float, length: int, batch: int, steps: int) ->
     )
 
 
-def blocks(training: Any, pairs: int) -> Iterator[tuple[float, float]]:
-    """CPU seconds of a block with blendlaw and of one without, by turns of which is first."""
+def blocks(
+    training: Any, pairs: int, clock: Callable[[], float] = time.process_time
+) -> Iterator[tuple[float, float]]:
+    """Seconds of a block with blendlaw and of one without, by turns of which is first."""
     from megatron.core.datasets.blended_dataset import BlendedDataset
     from torch.utils.data import DataLoader
 
@@ -78,7 +80,8 @@ def blocks(training: Any, pairs: int) -> Iterator[tuple[float, float]]:
         staged.config,
     )
     micro = training.plan.trainer.micro_batch
-    batches = iter(DataLoader(plain, batch_size=micro))
+    pin = training.device.type == "cuda"
+    batches = iter(DataLoader(plain, batch_size=micro, pin_memory=pin))
     counted = training.staged.measured.wrap_forward_step(training._forward_step)
 
     def with_it() -> None:
@@ -92,20 +95,20 @@ def blocks(training: Any, pairs: int) -> Iterator[tuple[float, float]]:
     for pair in range(pairs):
         times = {}
         for block in (with_it, without) if pair % 2 == 0 else (without, with_it):
-            begin = time.process_time()
+            begin = clock()
             block()
-            times[block] = time.process_time() - begin
+            times[block] = clock() - begin
         yield times[with_it], times[without]
 
 
 class Own:
     """CPU time within blendlaw's own calls, whatever the rest of a step takes."""
 
-    def __init__(self, training: Any) -> None:
+    def __init__(self, training: Any, of_run: tuple[str, ...] = ("after_step",)) -> None:
         self.seconds = 0.0
         staged = training.staged
         for place, names in (
-            (staged, ("after_step",)),
+            (staged, of_run),
             (staged.measured, ("_add", "_languages", "begin_step", "commit_step")),
             (staged.index, ("locate",)),
         ):

@@ -81,3 +81,18 @@ def test_what_cuda_means_afterwards() -> None:
         "torch.cuda.synchronize(); torch.cuda.current_stream().wait_stream(None)\n"
         "from megatron.core.datasets import helpers_cpp\n"
     )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_transformer_engine_is_as_if_not_installed(tmp_path: Path) -> None:
+    """On a login node it is, and Megatron would take its kernels."""
+    folder = tmp_path / "transformer_engine" / "pytorch"
+    folder.mkdir(parents=True)
+    (folder / "optimizers.py").write_text("class FusedAdam: ...\nFusedSGD = FusedAdam\n")
+    run(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from blendlaw_hooks import cpu\n"
+        "cpu.install()\n"
+        "from megatron.core.optimizer import Adam\n"
+        "assert Adam is torch.optim.AdamW, Adam\n"
+    )

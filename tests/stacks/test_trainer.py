@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from blendlaw.errors import InputError
 from blendlaw.observations import Observation, read_observations
 from blendlaw.records import key
 from blendlaw.schedule import read_schedule
@@ -402,3 +403,22 @@ def test_two_runs_in_one_folder(folder: Path) -> None:
     finally:
         os.killpg(first.pid, signal.SIGKILL)
         first.communicate()
+
+
+@pytest.mark.parametrize(
+    ("changed", "column"), [({"ffn": 168}, "ffn"), ({"hidden": 72}, "hidden"), ({}, None)]
+)
+def test_sizes_that_fp8_cannot_multiply(changed: dict[str, int], column: str | None) -> None:
+    """The engine would stop in the first step."""
+    from blendlaw_hooks.trainer_model import fp8_keys
+
+    sizes = {"layers": 2, "hidden": 64, "heads": 4, "ffn": 192, "vocabulary": 64} | changed
+    for recipe, format in (("delayed", "hybrid"), ("blockwise", "e4m3")):
+        trainer = Trainer(micro_batch=2, fp8_recipe=recipe)
+        if column is None:
+            assert fp8_keys(trainer, Shape(**sizes), 8)["fp8"] == format
+            with pytest.raises(InputError, match=r"trainer\.micro_batch: .* comes to 14: .* 16"):
+                fp8_keys(trainer, Shape(**sizes), 7)
+        else:
+            with pytest.raises(InputError, match=rf"trainer\.{column}: .* a multiple of 16"):
+                fp8_keys(trainer, Shape(**sizes), 8)
