@@ -127,6 +127,7 @@ def test_a_value_that_is_no_number(value: str, told: str) -> None:
         ),
         ("A=1 run --a > out.log 2>&1 &", "run --a"),
         ("#SBATCH --nodes=4\n#SBATCH -n 32\nrun $SLURM_NNODES $SLURM_NTASKS", "run 4 32"),
+        ("#SBATCH -N 4 --gres=gpu:h800:8\nrun $SLURM_NNODES $SLURM_GPUS_ON_NODE", "run 4 8"),
         ("A=9\nrun $((99999999999 * 99999999999)) $((A**2)) $A", "run ? ? 9"),
         ("for i in 1 2; do\nrun $i\ndone\nrun --b", "run --b"),
     ],
@@ -146,6 +147,8 @@ def test_a_script_is_followed(script: str, words: str) -> None:
         ("torchrun --nproc_per_node gpu", None),
         ("srun --nodes 2 --ntasks-per-node 8 python -u", 16),
         ("srun --ntasks=24 python", 24),
+        ("srun -n 24 python -m blendlaw_hooks.launch", 24),
+        ("srun -N 3 --ntasks-per-node=8 python -m blendlaw_hooks.launch", 24),
         ("python", None),
     ],
 )

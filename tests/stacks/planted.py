@@ -331,6 +331,14 @@ MISTAKES = [
         by="launcher",
     ),
     Mistake(
+        "conversations",
+        END,
+        f"{END} --sft",
+        "--sft",
+        "leave it out",
+        by="launcher",
+    ),
+    Mistake(
         "phases beside stages",
         END,
         f"{END} --phase-transition-iterations 100",
@@ -363,9 +371,9 @@ MISTAKES = [
         by="launcher",
     ),
     Mistake(
-        "padding of pairs that is learnt",
-        "--eod-mask-loss ",
-        "",
+        "a token of the next sequence that is learnt",
+        "--eod-mask-loss --blendlaw-plan plan.toml --blendlaw-dir run",
+        "--per-split-data-args-path blend.json",
         "--eod-mask-loss",
         "add --eod-mask-loss",
         by="nobody",

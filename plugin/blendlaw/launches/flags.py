@@ -13,6 +13,8 @@ from blendlaw.launches.script import read_script
 TRAINS = {"train-iters", "train-samples", "global-batch-size", "lr"}
 """A command with one of these after its script is a training command."""
 
+TORCHRUN = ("torchrun", "torch.distributed.run", "torch.distributed.launch")
+
 BROKEN = re.compile(r"^.*\\[ \t]+$", re.MULTILINE)
 
 
@@ -67,7 +69,7 @@ class Launch:
 
     def text(self, flag: str, default: str | None = None) -> str:
         """The first value of ``flag``. Raises Open where it is not there or not known."""
-        values = self.given.get(flag, () if default is None else (default,))
+        values = self.given.get(flag) or (() if default is None else (default,))
         if not values:
             raise Open(f"--{flag} is not given")
         if OPEN in values[0]:
@@ -182,7 +184,7 @@ def _flags(words: list[str]) -> tuple[dict[str, tuple[str, ...]], list[Finding]]
     malformed = []
     name = ""
     for word in words:
-        if word.startswith("--") and " " in word:
+        if word.startswith("--") and " " in word.partition("=")[0]:
             flag = word.split()[0]
             malformed.append(
                 error(flag, f"{word!r} is one word", "leave out the quotes around flag and value")
@@ -205,29 +207,20 @@ def _broken(text: str) -> Iterator[Finding]:
 
 
 def _ranks(words: list[str], variables: Variables) -> int | None:
-    """How many processes the launcher starts: torchrun, else Slurm's tasks, else one."""
+    """How many processes torchrun starts, or else Slurm; None where that is not told."""
     options, _ = _flags([re.sub(r"^--?(?=\w)", "--", word).replace("_", "-") for word in words])
 
-    def told(name: str) -> int | None:
-        value = (options.get(name) or ("1",))[0]
+    def told(names: tuple[str, ...], default: str | None) -> int | None:
+        given = (value for name in names for value in options.get(name, ())[:1])
+        value = next(given, default or "")
         return int(value) if value.isdigit() else None
 
-    if any(word.endswith(("torchrun", "torch.distributed.run", "launch")) for word in words):
-        each, nodes = told("nproc-per-node"), told("nnodes")
-        return None if each is None or nodes is None else each * nodes
-    if (
-        not any(word.rpartition("/")[2] == "srun" for word in words)
-        and not variables["SLURM_NNODES"]
-    ):
-        return None
-
-    def tasks(name: str) -> str:
-        return (options.get(name) or (variables[f"SLURM_{name.replace('-', '_').upper()}"] or "",))[
-            0
-        ]
-
-    if tasks("ntasks").isdigit():
-        return int(tasks("ntasks"))
-    counts = [(options.get("nodes") or (variables["SLURM_NNODES"] or "",))[0]]
-    counts.append(tasks("ntasks-per-node"))
-    return int(counts[0]) * int(counts[1]) if all(count.isdigit() for count in counts) else None
+    if any(word.rpartition("/")[2] in TORCHRUN for word in words):
+        each, nodes = told(("nproc-per-node",), "1"), told(("nnodes",), "1")
+    else:
+        tasks = told(("ntasks", "n"), variables["SLURM_NTASKS"])
+        if tasks is not None:
+            return tasks
+        each = told(("ntasks-per-node",), variables["SLURM_NTASKS_PER_NODE"])
+        nodes = told(("nodes", "N"), variables["SLURM_NNODES"])
+    return None if each is None or nodes is None else each * nodes

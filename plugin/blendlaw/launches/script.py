@@ -24,6 +24,18 @@ TESTS = ("[", "[[", "test")
 DEEPEST = 8  # scripts within scripts
 LONGEST = 1 << 22  # characters that are followed in all, those of inner scripts each time
 DIRECTIVE = re.compile(r"^#SBATCH\s+(.*)$", re.MULTILINE)
+NODES = ("SLURM_NNODES", "SLURM_JOB_NUM_NODES")
+SLURM = {
+    "nodes": NODES,
+    "N": NODES,
+    "ntasks": ("SLURM_NTASKS",),
+    "n": ("SLURM_NTASKS",),
+    "ntasks-per-node": ("SLURM_NTASKS_PER_NODE",),
+    "gpus-per-node": ("SLURM_GPUS_PER_NODE", "SLURM_GPUS_ON_NODE"),
+    "gres": ("SLURM_GPUS_ON_NODE",),
+}
+"""The variables that an option of ``#SBATCH`` sets."""
+
 UNSET = re.compile(rf"{OPEN}\w+{OPEN}")
 COMPARISONS: dict[str, Callable[[int, int], bool]] = {
     "-eq": operator.eq,
@@ -223,17 +235,9 @@ def read_script(text: str) -> Script:
 def _slurm(text: str) -> dict[str, str]:
     """Slurm's variables, as far as the ``#SBATCH`` lines of a script tell them."""
     found: dict[str, str] = {}
-    names = {
-        "nodes": ("SLURM_NNODES", "SLURM_JOB_NUM_NODES"),
-        "N": ("SLURM_NNODES", "SLURM_JOB_NUM_NODES"),
-        "ntasks-per-node": ("SLURM_NTASKS_PER_NODE",),
-        "gpus-per-node": ("SLURM_GPUS_PER_NODE",),
-        "ntasks": ("SLURM_NTASKS",),
-        "n": ("SLURM_NTASKS",),
-    }
     for line in DIRECTIVE.findall(text):
-        for option, value in re.findall(r"--?([\w-]+)[= ]\s*(?:\w+:)?(\d+)", line):
-            found |= dict.fromkeys(names.get(option, ()), value)
+        for option, value in re.findall(r"--?([\w-]+)[= ]\s*(?:\w+:)*(\d+)", line):
+            found |= dict.fromkeys(SLURM.get(option, ()), value)
     return found
 
 

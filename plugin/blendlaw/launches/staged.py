@@ -8,7 +8,6 @@ from blendlaw.plan import Plan
 from blendlaw.schedule import SAMPLES_TOLERANCE
 
 LAUNCHER = "blendlaw-plan"
-NO_WEIGHT = ("None", "False", "")
 
 
 def data(launch: Launch, plan: Plan) -> Findings:
@@ -81,18 +80,19 @@ def validation(launch: Launch, plan: Plan) -> Findings:
 
 
 def pairs(launch: Launch, plan: Plan) -> Findings:
-    """Packed pairs end with ends of documents, padding between them, that must not be learnt."""
+    """The launcher masks what packed pairs must not learn, and keeps FIM from those it trains."""
     if plan.pairs is None or not plan.pairs.in_run:
         return
-    if plan.pairs.sources and not launch.has("eod-mask-loss"):
-        problem = "padding of packed pairs would be trained on"
-        yield error("--eod-mask-loss", problem, "add --eod-mask-loss")
-    if launch.has("fim-data") and plan.pairs.valid_sources:
-        problem = "it would tear the pairs that are validated on"
-        yield error("--fim-data", problem, "leave it out, or pairs.valid_sources")
-    elif launch.has("fim-data") and not launch.has(LAUNCHER):
+    own = launch.has(LAUNCHER)
+    if not own and not launch.has("eod-mask-loss"):
+        problem = "the last token of a packed sequence would learn the first of the next"
+        yield warning("--eod-mask-loss", problem, "add --eod-mask-loss")
+    if launch.has("fim-data") and not own:
         problem = "it tears packed pairs: only blendlaw's launcher keeps them whole"
         yield error("--fim-data", problem, "leave it out")
+    elif launch.has("fim-data") and plan.pairs.valid_sources:
+        problem = "it would tear the pairs that are validated on"
+        yield error("--fim-data", problem, "leave it out, or pairs.valid_sources")
 
 
 RULES = (data, refused, sequences, amount, validation, pairs)
