@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -110,6 +111,8 @@ def test_a_value_that_is_no_number(value: str, told: str) -> None:
         ("A=${B:-5}; B=7; A=${B:-5}; run $A ${C:-${B}}", "run 7 7"),
         ("A=(--a 1)\nA+=('--b 2' --c)\nrun ${A[@]}", "run --a 1 --b 2 --c"),
         ("A=(--a 1)\nA+=('--b 2' --c)\nrun \"${A[@]}\" ${#A[@]}", "run|--a|1|--b 2|--c|4"),
+        ('A=()\nrun "${A[@]}" ${A[@]} "" x', "run||x"),
+        ('A=(1 2)\nrun "<${A[@]}>"', "run|<1|2>"),
         ("A=(\n--a 1 # one\n# --b 2\n--c\n)\nrun ${A[*]} ${A[1]}", "run --a 1 --c 1"),
         ("N=8; M=2\nrun $(($N * M)) $((N%3)) $(( (N+1)/2 ))", "run 16 2 4"),
         ("A=x\nif [ $A = x ]; then B=1; else B=2; fi; run $B", "run 1"),
@@ -136,6 +139,14 @@ def test_a_script_is_followed(script: str, words: str) -> None:
     wanted = words.split("|") if "|" in words else words.split()
     found = read_script(script).commands[-1]
     assert ["?" if OPEN in word else word for word in found] == wanted
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_sees_the_same_words(tmp_path: Path) -> None:
+    told = 'torchrun() { printf "%s\\n" torchrun "$@"; }\nSLURM_NNODES=2\n'
+    line = ["bash", "-c", told + SCRIPT]
+    done = subprocess.run(line, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert read_script(SCRIPT).commands[-1] == done.stdout.splitlines()
 
 
 @pytest.mark.parametrize(

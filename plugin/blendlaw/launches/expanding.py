@@ -18,6 +18,8 @@ OPEN = "\0"
 MOST = 1 << 25  # characters that are put in for variables: a script may double one line by line
 
 PARAMETER = re.compile(r"(#?)(\w+|[@*#?$!-])(\[[^]]*\])?(.*)", re.DOTALL)
+NAME = re.compile(r"\$(\w+|[@*#?$!-])")
+INDEX = re.compile(r"\[[0-9]{1,9}]")
 SIGNS: dict[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -72,11 +74,11 @@ class Variables:
         current: str | None = None
         for text, quoted in self._pieces(raw):
             if isinstance(text, list):  # "${NAME[@]}": its elements as they are
-                first, *more = text or [""]
-                current = (current or "") + first if text or current else current
-                for element in more:
-                    words.append(current or "")
-                    current = element
+                for number, element in enumerate(text):
+                    if number:
+                        words.append(current or "")
+                        current = None
+                    current = (current or "") + element
             elif quoted:
                 current = (current or "") + text
             else:
@@ -107,10 +109,11 @@ class Variables:
             elif piece.startswith("'") and not quoted:
                 found.append((piece[1:-1], True))
             elif piece.startswith('"') and not quoted:
-                found.append(("", True))  # "" is a word
-                found += self._pieces(piece[1:-1], quoted=True)
+                inner = self._pieces(piece[1:-1], quoted=True)
+                # "" is a word, an array without elements is none.
+                found += inner if inner == [([], True)] else [("", True), *inner]
             elif piece.startswith("$"):
-                name = re.compile(r"\$(\w+|[@*#?$!-])").match(raw, at)
+                name = NAME.match(raw, at)
                 if len(piece) == 1 and name is not None:
                     end = at + 2 if name[1][0].isdigit() else name.end()
                     piece = raw[at:end]
@@ -146,8 +149,8 @@ class Variables:
         if isinstance(value, list):
             if index == "[@]" and quoted and not rest:
                 return value
-            if index is not None and index[1:-1].isdigit():
-                value = value[int(index[1:-1])] if int(index[1:-1]) < len(value) else ""
+            if index is not None and INDEX.fullmatch(index):
+                value = "".join(value[int(index[1:-1]) :][:1])
             else:
                 value = " ".join(value)
         return self._defaulted(name, value, rest)

@@ -213,7 +213,7 @@ def _ranks(words: list[str], variables: Variables) -> int | None:
     def told(names: tuple[str, ...], default: str | None) -> int | None:
         given = (value for name in names for value in options.get(name, ())[:1])
         value = next(given, default or "")
-        return int(value) if value.isdigit() else None
+        return int(value) if re.fullmatch(r"[0-9]{1,9}", value) else None
 
     if any(word.rpartition("/")[2] in TORCHRUN for word in words):
         each, nodes = told(("nproc-per-node",), "1"), told(("nnodes",), "1")

@@ -29,8 +29,9 @@ def up(number: int, multiple: int) -> int:
 
 
 def divisor(number: int, most: int) -> int:
-    """The largest divisor of ``number`` up to ``most``."""
-    return next(each for each in range(min(most, number), 0, -1) if number % each == 0)
+    """The largest divisor of ``number`` up to ``most``, as far as such are of use."""
+    most = min(most, number, 1 << 16)
+    return next(each for each in range(most, 0, -1) if number % each == 0)
 
 
 def ranks(launch: Launch) -> Findings:
