@@ -54,7 +54,7 @@ def sequences(launch: Launch, plan: Plan) -> Findings:
 
 def amount(launch: Launch, plan: Plan) -> Findings:
     """What the command trains on is what the plan was made for."""
-    if launch.has("rampup-batch-size"):
+    if launch.has("rampup-batch-size") or launch.has("step-batch-size-schedule"):
         return
     planned = plan.run.tokens / plan.run.sequence_length
     if launch.has("train-samples"):
