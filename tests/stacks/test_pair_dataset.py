@@ -346,3 +346,11 @@ def test_the_table_finds_the_segments_of_a_sequence(tmp_path: Path) -> None:
         assert (of["sequence"] == sequence).all()
         assert len(of) == (segments.table["sequence"] == sequence).sum()
     assert len(segments.of(40)) == 0
+
+
+def test_a_direction_that_could_not_be_written_down(tmp_path: Path) -> None:
+    write(tmp_path / "pairs", pack([(9, 9)] * 5, LENGTH))
+    about = tmp_path / "pairs.pairs.json"
+    about.write_text(about.read_text().replace('"Go"', '"G' + "o" * 98 + '"'))
+    with pytest.raises(InputError, match="direction: a name is longer than 100 characters"):
+        kinds_of(("Python", "G" + "o" * 98), [str(tmp_path / "pairs")])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from blendlaw.errors import InputError
 from blendlaw.nearest import nearest
 from blendlaw.pairs.segments import PairSet, Role, read_pair_set
+from blendlaw.values import name
 
 NEITHER = "neither"
 Losses = Mapping[str, tuple[float, int]]
@@ -75,20 +76,21 @@ class Kinds:
         """
         languages: dict[str, tuple[float, int]] = {}
         by_direction = {direction_name(*pair): pair[1] for pair in self.directions}
-        for name, (loss, tokens) in losses.items():
-            language = by_direction.get(name, name)
+        for kind, (loss, tokens) in losses.items():
+            language = by_direction.get(kind, kind)
             if language in self.languages:
                 before, count = languages.get(language, (0.0, 0))
                 mean = (before * count + loss * tokens) / (count + tokens)
                 languages[language] = (mean, count + tokens)
-        directions = {name: losses[name] for name in by_direction if name in losses}
-        return {name: languages[name] for name in self.languages if name in languages}, directions
+        directions = {way: losses[way] for way in by_direction if way in losses}
+        return {one: languages[one] for one in self.languages if one in languages}, directions
 
 
 def kinds_of(languages: Iterable[str], prefixes: Iterable[str]) -> Kinds:
     """The kinds of a run on these languages and, where there are any, on pairs of these prefixes.
 
-    Raises InputError if one of them is no set of pairs.
+    Raises InputError if one of them is no set of pairs, or has a direction whose name is too long
+    to be written with its losses.
     """
     prefixes = list(prefixes)
     directions: set[tuple[str, str]] = set()
@@ -98,4 +100,6 @@ def kinds_of(languages: Iterable[str], prefixes: Iterable[str]) -> Kinds:
             problem = "no such file: translation pairs are made by blendlaw pairs build"
             raise InputError(problem, file=f"{prefix}.pairs.json")
         directions |= set(about.directions)
+    for direction in directions:
+        name(direction_name(*direction), "direction")
     return Kinds(tuple(languages), tuple(sorted(directions)), bool(prefixes))
