@@ -79,9 +79,11 @@ class Kinds:
         for kind, (loss, tokens) in losses.items():
             language = by_direction.get(kind, kind)
             if language in self.languages:
-                before, count = languages.get(language, (0.0, 0))
-                mean = (before * count + loss * tokens) / (count + tokens)
-                languages[language] = (mean, count + tokens)
+                if language in languages:
+                    before, count = languages[language]
+                    loss = (before * count + loss * tokens) / (count + tokens)
+                    tokens += count
+                languages[language] = (loss, tokens)
         directions = {way: losses[way] for way in by_direction if way in losses}
         return {one: languages[one] for one in self.languages if one in languages}, directions
 
