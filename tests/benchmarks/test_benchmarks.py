@@ -74,3 +74,15 @@ def test_pairs_have_every_document_that_tokenizers_alone_encodes() -> None:
         pytest.importorskip(library, reason="pip install 'blendlaw[pairs]'")
     found = figures("pairs", "--megabytes", "0.2", "--vocab-size", "400", "--length", "1024")
     assert found["pivot: documents"] > found["one way: documents"] > 3
+
+
+def test_a_design_is_compared_with_three_others() -> None:
+    found = figures("experiments", "--languages", "2", "--budgets", "2")
+    told = [found[what] for what in found if what.startswith("to 10% of uniform's regret")]
+    assert len(told) == 4
+    assert all("times the designed" in one for one in told[1:])
+
+
+def test_designed_runs_predict_the_column_that_nobody_saw() -> None:
+    found = figures("experiments_oracle", "--within", "0.1")
+    assert found["designed, mean error, %"] < 2.5

@@ -20,6 +20,7 @@ COMMANDS = (
     "predict",
     "synergy",
     "allocate",
+    "experiments",
     "blend",
     "check",
     "report",
