@@ -75,12 +75,15 @@ def command(run: str | None, *flags: str, ranks: int = 1, wrong: bool = False) -
     return [*begin, *launcher, script, *FLAGS, *flags, *own]
 
 
-def start(folder: Path, line: list[str], **environment: str) -> subprocess.Popen[str]:
+def start(
+    folder: Path, line: list[str], said: int = subprocess.PIPE, **environment: str
+) -> subprocess.Popen[str]:
+    """A run whose output goes to ``said``: a pipe that nobody reads fills up and stops it."""
     return subprocess.Popen(
         line,
         cwd=folder,
         env=ENVIRONMENT | environment,
-        stdout=subprocess.PIPE,
+        stdout=said,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,

@@ -8,6 +8,7 @@ import math
 import os
 import random
 import signal
+import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -165,7 +166,7 @@ def test_killed_time_and_again_it_ends_as_if_undisturbed(folder: Path) -> None:
     line = lm.command("run", *SAVING)
     kills = 0
     while kills < int(os.environ.get("BLENDLAW_KILLS", "3")):
-        process = lm.start(folder, line)
+        process = lm.start(folder, line, said=subprocess.DEVNULL)
         ready = time.monotonic() + 400
         before = len(losses_or_none(folder))
         while process.poll() is None and time.monotonic() < ready:
@@ -192,7 +193,9 @@ def test_killed_at_a_bad_moment_it_ends_as_if_undisturbed(
     folder: Path, odd: str, moment: str
 ) -> None:
     lm.done(folder, lm.command("calm", *SAVING[4:], "--save", "calm_ckpt"))
-    process = lm.start(folder, lm.command("run", *SAVING, wrong=True), ODD=odd)
+    process = lm.start(
+        folder, lm.command("run", *SAVING, wrong=True), said=subprocess.DEVNULL, ODD=odd
+    )
     deadline = time.monotonic() + 400
     while not (folder / moment).exists():
         assert process.poll() is None
