@@ -13,7 +13,15 @@ import pytest
 
 from blendlaw import InputError, Observation, cli, read_plan
 from blendlaw.experiments import Experiments, ProxyRun, experiments
-from blendlaw.experiments.belief import Belief, believed, inefficiency, spread, updated
+from blendlaw.experiments.belief import (
+    EARLY,
+    Belief,
+    believed,
+    inefficiency,
+    slopes,
+    spread,
+    updated,
+)
 from blendlaw.experiments.candidates import Candidates, candidates
 from blendlaw.experiments.criterion import regret_matrices, regrets, tangent_inverse
 from blendlaw.experiments.design import allocation_problem
@@ -37,7 +45,7 @@ def plan(**changes: float) -> Plan:
 
 
 def small(law: str, **options: object) -> Experiments:
-    chosen = {"flops": 2e17, "sizes": (2e7, 6e7), "levels": (1e8, 1e9)} | options
+    chosen = {"flops": 5e18, "sizes": (2e7, 6e7), "levels": (5e8, 2e9, 8e9)} | options
     return experiments(plan(), law=law, **chosen)  # type: ignore[arg-type]
 
 
@@ -165,7 +173,7 @@ def test_few_observations_leave_the_rest_as_it_was() -> None:
     law = law_named("chinchilla")
     possible = candidates(plan(), law)
     prior = believed(law, possible, (), None)
-    seen = asked("chinchilla", possible, prior.centre, 0.0)[:1]
+    seen = asked("chinchilla", possible, prior.centre, 0.0)[-1:]
     after = believed(law, possible, seen, None)
     assert after.noise == prior.noise
     assert after.observations.sum() == 1
@@ -184,6 +192,16 @@ def test_where_nothing_is_measured_the_losses_are_sensible(law: str) -> None:
         alone = (runs.shares[:, target] == 1) & (runs.tokens >= 1)
         loss = rules.loss(centre[target], runs)[alone]
         assert ((loss > 0.2) & (loss < 5)).all()
+
+
+def test_a_run_above_the_losses_of_the_law_tells_nothing() -> None:
+    law = law_named("chinchilla")
+    possible = candidates(plan(), law, [2e7], [1e6, 4e9])
+    centre = believed(law, possible, (), None).centre
+    runs = possible.runs(0)
+    told = slopes(law, centre[0], runs, 0.01).any(1)
+    assert (told == (law.loss(centre[0], runs) < EARLY)).all()
+    assert 0 < told.sum() < len(runs)
 
 
 def test_draws_keep_to_the_bounds_and_begin_with_the_centre() -> None:
@@ -225,7 +243,7 @@ def test_the_runs_are_the_same_each_time_and_make_the_weights_surer(law: str) ->
     assert found.to_json() == small(law).to_json()
     assert Experiments.from_json(found.to_json()) == found
     assert found.runs
-    assert found.flops <= found.budget == 2e17
+    assert found.flops <= found.budget == 5e18
     assert found.flops == pytest.approx(sum(run.flops for run in found.runs))
     assert found.runs[-1].regret < found.regret
     for name, (low, high) in found.interval_after.items():
@@ -247,7 +265,7 @@ def test_one_model_size_and_budget_are_what_exponential_asks_for() -> None:
 def test_what_is_measured_counts() -> None:
     first = small("chinchilla", noise=0.01)
     law = law_named("chinchilla")
-    possible = candidates(plan(), law, (2e7, 6e7), (1e8, 1e9))
+    possible = candidates(plan(), law, (2e7, 6e7), (5e8, 2e9, 8e9))
     truth = believed(law, possible, (), None).centre
     then = small("chinchilla", noise=0.01, observations=asked("chinchilla", possible, truth, 0.01))
     assert then.observations == possible.measured.sum()
@@ -339,7 +357,7 @@ tensor_parallel = 2
 """
     )
     large = read_plan(path)
-    found = experiments(large, flops=3e17, law="transfer")
+    found = experiments(large, flops=3e18, law="transfer")
     write_runs(found, large, tmp_path)
     assert Experiments.from_json((tmp_path / "experiments.json").read_text()) == found
     for run in found.runs:
@@ -359,7 +377,7 @@ tensor_parallel = 2
 
 def test_a_language_without_sources_cannot_be_trained_on(tmp_path: Path) -> None:
     bare = replace(plan(), languages={name: LanguagePlan() for name in NAMES})
-    found = experiments(bare, flops=2e17, law="chinchilla")
+    found = experiments(bare, flops=2e18, law="chinchilla")
     with pytest.raises(InputError, match="no sources of"):
         write_runs(found, bare, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -382,18 +400,18 @@ def test_the_command(
         assert isinstance(ended.value.code, int)
         return ended.value.code, said.out, said.err
 
-    small = ("--params", "2e7", "--tokens", "1e8", "--tokens", "1e9", "--runs", "3")
-    status, out, _ = run("--flops", "1e18", *small, "--json")
+    small = ("--params", "2e7", "--tokens", "1e9", "--tokens", "3e9", "--runs", "3")
+    status, out, _ = run("--flops", "3e18", *small, "--json")
     assert status == 0
     assert len(json.loads(out)["runs"]) == 3
     status, hours, _ = run("--gpu-hours", "2", "--tflops", "100", *small)
     assert status == 0
     assert "of 2 GPU hours" in hours
-    status, out, table = run("--flops", "1e18", *small, "-o", "runs")
+    status, out, table = run("--flops", "3e18", *small, "-o", "runs")
     assert (status, out) == (0, "")
     assert "run-003" in table
     assert Path("runs/run-003/run.sh").exists()
-    assert run("--flops", "1e18", *small, "-o", "runs")[0] == 1  # there already
+    assert run("--flops", "3e18", *small, "-o", "runs")[0] == 1  # there already
     for usage in (
         (),
         ("--flops", "1", "--gpu-hours", "1"),

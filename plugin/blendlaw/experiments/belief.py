@@ -34,6 +34,9 @@ GROWTH = 0.5
 """How λ of repetition grows with size (nu of the law ``transfer``); docs/laws.md."""
 NOISE = 0.01
 """Of a loss, relative, where no observations say."""
+EARLY = 5.0
+"""Nats per token above which no law is asked: an untrained model has ln of its vocabulary, about
+11, and the first steps down from there follow no power of the tokens."""
 STEEPEST = 100.0  # derivative of a log-loss in a parameter; finite laws stay well below
 HUBER = 1.345  # in units of the noise: 95% efficient under normal noise
 PSEUDO = 200  # losses made up to find where a law without published fits begins
@@ -117,14 +120,14 @@ def slopes(law: Law, theta: Array, runs: Runs, noise: float) -> Array:
     """The whitened slopes (..., n, p): derivative of the log-loss over its noise.
 
     The noise is that of the default fit, whose Huber corner lies far below it, which costs it a
-    part of its efficiency; runs that the law counts more are taken to be less noisy. A run that
-    harm leaves without effective tokens, so that its loss is beyond the law, tells nothing.
+    part of its efficiency; runs that the law counts more are taken to be less noisy. A run tells
+    nothing where the law puts its loss above ``EARLY``, or harm leaves it no effective tokens.
     """
-    slope = law.gradient(theta, runs) / law.loss(theta, runs)[..., None]
-    slope = np.where(np.abs(slope).max(-1, keepdims=True) < STEEPEST, slope, 0.0)
-    return np.asarray(
-        slope * (np.sqrt(law.emphasis(runs)) / (noise * inefficiency(noise)))[:, None]
-    )
+    loss = law.loss(theta, runs)[..., None]
+    slope = law.gradient(theta, runs) / loss
+    sound = (loss < EARLY) & (np.abs(slope).max(-1, keepdims=True) < STEEPEST)
+    weight = np.sqrt(law.emphasis(runs)) / (noise * inefficiency(noise))
+    return np.asarray(np.where(sound, slope, 0.0) * weight[:, None])
 
 
 def inefficiency(noise: float, delta: float = Options().delta) -> float:
