@@ -350,7 +350,8 @@ def test_a_disk_that_is_full_for_a_moment(folder: Path) -> None:
 
 
 def test_two_runs_in_one_folder(folder: Path) -> None:
-    first = lm.start(folder, lm.command("run", "--train-iters", "60"))
+    with open(folder / "said", "wb") as said:
+        first = lm.start(folder, lm.command("run", "--train-iters", "60"), said=said.fileno())
     deadline = time.monotonic() + 400
     while not losses_or_none(folder):
         assert time.monotonic() < deadline
@@ -365,8 +366,7 @@ def test_two_runs_in_one_folder(folder: Path) -> None:
         for pid in (first.pid, *stopped):
             os.kill(pid, signal.SIGCONT)
     assert "another run is using it (process " in told
-    output, _ = first.communicate(timeout=400)
-    assert first.returncode == 0, output[-3000:]
+    assert first.wait(timeout=400) == 0, (folder / "said").read_text()[-3000:]
     assert len(losses(folder)) == 12 * 3 + 6 * 3
 
 
