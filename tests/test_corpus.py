@@ -308,9 +308,10 @@ def test_killed_at_any_moment_it_goes_on(
 
 
 SLEEP = """
-import os, time
+import os, signal, time
 from blendlaw.corpus.workers import Workers
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests are in background
     with Workers(2) as crew:
         print(*crew.in_order(os.getpid, [()] * 2), flush=True)
         list(crew.in_order(time.sleep, [(60,)] * 9))
