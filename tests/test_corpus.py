@@ -311,7 +311,7 @@ SLEEP = """
 import os, signal, time
 from blendlaw.corpus.workers import Workers
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests are in background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
     with Workers(2) as crew:
         print(*crew.in_order(os.getpid, [()] * 2), flush=True)
         list(crew.in_order(time.sleep, [(60,)] * 9))
