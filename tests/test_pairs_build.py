@@ -102,8 +102,12 @@ def tasks(tmp_path: Path) -> Path:
 
 
 def contents(prefix: Path) -> dict[str, bytes]:
-    found = [path for path in prefix.parent.glob(f"{prefix.name}[_.]*") if path.is_file()]
+    found = [path for path in files_of(prefix) if path.is_file()]
     return {path.name.removeprefix(prefix.name): path.read_bytes() for path in found}
+
+
+def files_of(prefix: Path) -> list[Path]:
+    return list(prefix.parent.glob(f"{prefix.name}[_.]*"))
 
 
 def manifest(prefix: Path) -> list[dict[str, Any]]:
@@ -719,7 +723,8 @@ if __name__ == "__main__":
 
 
 def written(prefix: Path) -> int:
-    return sum(len(files) for _, _, files in os.walk(f"{prefix}.work")) + len(contents(prefix))
+    """How many files there are; some may be gone a moment later."""
+    return sum(len(files) for _, _, files in os.walk(f"{prefix}.work")) + len(files_of(prefix))
 
 
 @pytest.mark.slow
@@ -750,7 +755,8 @@ def test_killed_at_any_moment_it_goes_on(workers: int, tokenizer: Path, tmp_path
         if process.returncode != -signal.SIGKILL:
             assert process.returncode == 0, said
             break
-        assert done.items() <= found.items(), "a finished block was built again"
+        if not (tmp_path / "killed.build.json").exists():  # else blocks are being cleared away
+            assert done.items() <= found.items(), "a finished block was built again"
         done = found
     assert kills >= 3
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
