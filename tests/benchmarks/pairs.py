@@ -61,6 +61,7 @@ def main() -> None:
     parser = arguments(__doc__, repeats=3)
     parser.add_argument("--megabytes", type=float, default=5, help="of programs")
     parser.add_argument("--vocab-size", type=int, default=8000)
+    parser.add_argument("--near-duplicates", type=float, default=0.85, help="0: not looked for")
     parser.add_argument("--length", type=int, default=4096, help="tokens of a sequence")
     given = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -93,7 +94,7 @@ def measured(
     )
     wanted = Build(
         (str(source),), str(file), directions=weights, both=False, valid_share=0.0,
-        too_long="truncate", near_duplicates=0.85,
+        too_long="truncate", near_duplicates=given.near_duplicates,
     )  # fmt: skip
     numbers = count()
 
