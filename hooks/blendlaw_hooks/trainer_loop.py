@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from blendlaw.errors import InputError
 from blendlaw.plan import Plan
 from blendlaw.run_folder import say
 from blendlaw.trainer_plan import shape
@@ -41,13 +40,9 @@ class Training:
         self, plan: Plan, folder: Path, device: torch.device, cache: str | Path | None
     ) -> None:
         self.plan, self.folder, self.device = plan, folder, device
-        trainer, length = plan.trainer, plan.run.sequence_length
+        trainer = plan.trainer
         self.batch = trainer.global_batch
-        samples = round(plan.run.tokens / length)
-        self.steps = samples // self.batch
-        if self.steps == 0:
-            problem = f"not one step of {self.batch} samples of {length} tokens"
-            raise InputError(problem, column="run.tokens", value=plan.run.tokens)
+        self.steps = plan.steps
         self.vocabulary = vocabulary(plan)
         self.shape = shape(trainer, plan.run.params, self.vocabulary)
         data_ranks = arrange(plan)
@@ -58,7 +53,7 @@ class Training:
         self.staged = StagedRun(
             plan,
             folder,
-            samples=samples,
+            samples=plan.samples,
             consumed=self.step * self.batch,
             batch=self.batch,
             prefetched=trainer.workers * PREFETCH_FACTOR * at_once,

@@ -212,20 +212,18 @@ def initialise(module: Any, seed: int, layers: int) -> None:
 
 def scheduler(optimizer: Any, trainer: Trainer, steps: int) -> Any:
     """Megatron's learning rate (and weight decay) over ``steps`` steps."""
-    # It decays from the end of the warmup on, which must come before its own end.
-    warmup = min(round(trainer.warmup * steps), steps - 1)
     return OptimizerParamScheduler(
         optimizer,
         init_lr=0.0,
         max_lr=trainer.learning_rate,
         min_lr=trainer.decay_to * trainer.learning_rate,
-        lr_warmup_steps=warmup,
+        lr_warmup_steps=trainer.rising(steps),
         lr_decay_steps=steps,
         lr_decay_style="WSD" if trainer.schedule == "wsd" else trainer.schedule,
         start_wd=trainer.weight_decay,
         end_wd=trainer.weight_decay,
         wd_incr_steps=steps,
         wd_incr_style="constant",
-        wsd_decay_steps=max(1, round(trainer.decay * steps)),
+        wsd_decay_steps=trainer.falling(steps),
         lr_wsd_decay_style="linear",
     )

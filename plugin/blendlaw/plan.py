@@ -179,6 +179,20 @@ class Plan:
         pairs = LanguagePlan(self.pairs.sources, self.pairs.valid_sources, unique_tokens=unique)
         return {**self.languages, PAIRS: pairs}
 
+    @property
+    def samples(self) -> int:
+        """The whole samples of the run."""
+        return round(self.run.tokens / self.run.sequence_length)
+
+    @property
+    def steps(self) -> int:
+        """The whole steps that the small trainer takes. Raises InputError where there is none."""
+        batch, length = self.trainer.global_batch, self.run.sequence_length
+        if self.samples < batch:
+            problem = f"not one step of {batch} samples of {length} tokens"
+            raise InputError(problem, column="run.tokens", value=self.run.tokens)
+        return self.samples // batch
+
     def pairs_weight(self, stage: Stage) -> float:
         """The share of the samples of ``stage`` that are translation pairs."""
         if self.pairs is None or not self.pairs.sources:

@@ -64,6 +64,15 @@ class Trainer:
     checkpoint_interval: Whole = 100
     workers: Whole = 0
 
+    def rising(self, steps: int) -> int:
+        """The steps, of ``steps`` in all, in which the learning rate rises."""
+        # It decays from the end of the warmup on, which must come before its own end.
+        return min(round(self.warmup * steps), steps - 1)
+
+    def falling(self, steps: int) -> int:
+        """The steps, the last ones of ``steps``, in which "wsd" lets it fall."""
+        return max(1, round(self.decay * steps))
+
     def __post_init__(self) -> None:
         if self.global_batch % self.micro_batch:
             raise InputError(

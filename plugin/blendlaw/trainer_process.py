@@ -92,11 +92,6 @@ class TrainerProcess:
                 self._process.kill()
 
 
-def steps_of(plan: Plan) -> int:
-    """The steps that the trainer takes by ``plan``."""
-    return round(plan.run.tokens / plan.run.sequence_length) // plan.trainer.global_batch
-
-
 def train(
     plan: Plan,
     plan_file: Path,
@@ -108,7 +103,7 @@ def train(
 
     ``progress`` is told steps and all steps.
     """
-    folder, steps = plan_file.parent, steps_of(plan)
+    folder, steps = plan_file.parent, plan.steps
 
     def show() -> None:
         progress(last_step(folder), steps)

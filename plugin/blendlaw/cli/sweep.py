@@ -16,7 +16,7 @@ from blendlaw.errors import InputError
 
 if TYPE_CHECKING:
     from blendlaw.sweep.gather import Gathered
-    from blendlaw.sweep.runs import ProxyRun
+    from blendlaw.sweep.runs import SweptRun
 
 OBSERVATIONS = "observations.jsonl"
 FIT = "fit.json"
@@ -57,7 +57,7 @@ def command(
         raise InputError(f"training needs {', '.join(absent)}: pip install 'blendlaw[train]'")
     runs = find_runs(folder)
 
-    def written(_: ProxyRun | None = None) -> Gathered:
+    def written(_: SweptRun | None = None) -> Gathered:
         found = gather(runs, split="train" if split == "train" else "valid", curves=curves)
         _write(folder, found, law)
         return found
@@ -110,28 +110,32 @@ def _write(folder: Path, found: Gathered, law: str | None) -> None:
 
 
 @contextmanager
-def _bars(runs: list[ProxyRun]) -> Iterator[Callable[[ProxyRun], None]]:
+def _bars(runs: list[SweptRun]) -> Iterator[Callable[[SweptRun], None]]:
     """One bar of all steps and one for each run under way; silent without a terminal."""
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        if bar.disable:  # nobody watches: nothing need be read
+            yield lambda run: None
+            return
+        steps = {run.name: run.step() for run in runs}
         every = bar.add_task("all runs", total=sum(run.steps for run in runs))
         tasks: dict[str, TaskID] = {}
 
-        def show(run: ProxyRun) -> None:
+        def show(run: SweptRun) -> None:
             if run.name not in tasks:
                 tasks[run.name] = bar.add_task(run.name, total=run.steps)
-            step = run.step()
+            step = steps[run.name] = run.step()
             bar.update(tasks[run.name], completed=step, visible=step < run.steps)
-            bar.update(every, completed=sum(each.step() for each in runs))
+            bar.update(every, completed=sum(steps.values()))
 
         yield show
 
 
-def _table(runs: list[ProxyRun]) -> str:
-    def row(run: ProxyRun) -> list[str]:
+def _table(runs: list[SweptRun]) -> str:
+    def row(run: SweptRun) -> list[str]:
         size, tokens = f"{run.plan.run.params:.3g}", f"{run.plan.run.tokens:.3g}"
         steps = f"{run.step():,} of {run.steps:,}"
         return [run.name, size, tokens, steps, "done" if run.done else "failed"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from blendlaw.observations import Observation, read_observations
-from blendlaw.sweep.runs import ProxyRun
+from blendlaw.sweep.runs import SweptRun
 
 Split = Literal["train", "valid"]
 
@@ -27,7 +27,7 @@ class Gathered:
     left_out: int
 
 
-def gather(runs: Iterable[ProxyRun], *, split: Split = "valid", curves: bool = False) -> Gathered:
+def gather(runs: Iterable[SweptRun], *, split: Split = "valid", curves: bool = False) -> Gathered:
     """Losses of ``split`` of the runs that are done: their last ones or, with ``curves``, all on
     the constant part of their learning rate.
 
@@ -48,12 +48,11 @@ def gather(runs: Iterable[ProxyRun], *, split: Split = "valid", curves: bool = F
     return Gathered(tuple(found), count, left_out)
 
 
-def constant_at(run: ProxyRun, step: int) -> bool:
+def constant_at(run: SweptRun, step: int) -> bool:
     """Whether the learning rate of ``run`` has risen and not begun to fall by ``step``."""
     trainer = run.plan.trainer
-    if step < round(trainer.warmup * run.steps):
+    if step < trainer.rising(run.steps):
         return False
     if trainer.schedule == "constant":
         return True
-    fall = max(1, round(trainer.decay * run.steps))
-    return trainer.schedule == "wsd" and step <= run.steps - fall
+    return trainer.schedule == "wsd" and step <= run.steps - trainer.falling(run.steps)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from blendlaw.errors import InputError
 from blendlaw.schedule import claim
-from blendlaw.sweep.runs import ProxyRun
+from blendlaw.sweep.runs import SweptRun
 from blendlaw.trainer_process import Failed, TrainerProcess
 
 POLL = 0.2  # seconds
@@ -17,14 +17,14 @@ LOCK = "sweep"
 
 def sweep(
     folder: Path,
-    runs: Iterable[ProxyRun],
+    runs: Iterable[SweptRun],
     *,
     at_once: int,
     ranks: int = 1,
     retries: int = 1,
     environment: Mapping[str, str] | None = None,
-    progress: Callable[[ProxyRun], None] = lambda _: None,
-    finished: Callable[[ProxyRun], object] = lambda _: None,
+    progress: Callable[[SweptRun], None] = lambda _: None,
+    finished: Callable[[SweptRun], object] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Failed]:
     """Do the runs in ``folder`` that are not done, ``at_once`` at a time; what failed for good.
@@ -41,18 +41,18 @@ def sweep(
 
 
 def _sweep(
-    runs: list[ProxyRun],
+    runs: list[SweptRun],
     at_once: int,
     ranks: int,
     retries: int,
     environment: Mapping[str, str],
-    progress: Callable[[ProxyRun], None],
-    finished: Callable[[ProxyRun], object],
+    progress: Callable[[SweptRun], None],
+    finished: Callable[[SweptRun], object],
     say: Callable[[str], None],
 ) -> list[Failed]:
     waiting = [run for run in runs if not run.done]
     tries = {run.folder: 1 + retries for run in waiting}
-    under_way: dict[Path, tuple[ProxyRun, TrainerProcess]] = {}
+    under_way: dict[Path, tuple[SweptRun, TrainerProcess]] = {}
     failures: list[Failed] = []
     told: set[Path] = set()
     try:

@@ -6,20 +6,20 @@ A run that is done has a done.json, written once its training has ended well.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blendlaw.errors import InputError
 from blendlaw.files import read_text, write_atomically
 from blendlaw.plan import Plan, read_plan
 from blendlaw.schedule import claim
-from blendlaw.trainer_process import last_step, steps_of
+from blendlaw.trainer_process import last_step
 
 DONE = "done.json"
 
 
 @dataclass(frozen=True)
-class ProxyRun:
+class SweptRun:
     """A run of ``steps`` steps in ``folder``, by the plan in it."""
 
     folder: Path
@@ -71,7 +71,7 @@ class ProxyRun:
         write_atomically(self.folder / DONE, json.dumps(done) + "\n")
 
 
-def find_runs(folder: Path) -> list[ProxyRun]:
+def find_runs(folder: Path) -> list[SweptRun]:
     """The runs below ``folder``, by name.
 
     Raises InputError if there is none, or if a plan is bad; OSError.
@@ -79,11 +79,10 @@ def find_runs(folder: Path) -> list[ProxyRun]:
     runs = []
     for file in sorted(folder.glob("*/plan.toml")):
         plan = read_plan(file)
-        steps = steps_of(plan)
-        if steps == 0:
-            problem = f"not one step of {plan.trainer.global_batch} samples"
-            raise InputError(problem, file, column="run.tokens", value=plan.run.tokens)
-        runs.append(ProxyRun(file.parent, plan, steps))
+        try:
+            runs.append(SweptRun(file.parent, plan, plan.steps))
+        except InputError as error:
+            raise replace(error, file=file) from None
     if not runs:
         raise InputError("no folders with a plan.toml, as blendlaw experiments makes", file=folder)
     return runs
