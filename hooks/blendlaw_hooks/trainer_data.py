@@ -19,7 +19,7 @@ from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
 
 from blendlaw.blend import blend
 from blendlaw.errors import InputError
-from blendlaw.indexed import DTYPES, HEADER
+from blendlaw.indexed import Index
 from blendlaw.plan import Plan
 from blendlaw_hooks import ranks
 from blendlaw_hooks.staged_blend import build_held_out, build_staged_blend
@@ -152,11 +152,9 @@ def check_sources(plan: Plan, vocabulary: int) -> None:
             index, data = Path(source.prefix + ".idx"), Path(source.prefix + ".bin")
             missing = [path for path in (index, data) if not path.is_file()]
             if not missing:
-                with index.open("rb") as file:
-                    code = HEADER.unpack(file.read(HEADER.size))[2]
-                if code in DTYPES:
-                    tokens = np.fromfile(data, DTYPES[code], LOOKED_AT)
-                    largest = int(tokens.max(initial=0))
+                dtype = Index(source.prefix).dtype
+                if dtype is not None:
+                    largest = int(np.fromfile(data, dtype, LOOKED_AT).max(initial=0))
                     if largest >= vocabulary:
                         problem = _too_large(largest, vocabulary)
                         raise InputError(problem, file=data, column="trainer.vocabulary")

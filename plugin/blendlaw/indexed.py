@@ -35,36 +35,59 @@ def token_dtype(vocabulary: int) -> np.dtype[np.integer[Any]]:
     return DTYPES[8] if vocabulary < 65500 else DTYPES[4]
 
 
+class Index:
+    """What ``prefix``.idx says, mapped: ``lengths`` in tokens and ``begins`` in bytes, [sequences].
+
+    ``first`` [documents + 1] are the sequences that documents begin with, and the end; ``code`` is
+    Megatron's of the token type. Raises InputError if the file is no Megatron index or is cut
+    short; OSError.
+    """
+
+    def __init__(self, prefix: str | Path) -> None:
+        self.path = Path(f"{prefix}.idx")
+        with self.path.open("rb") as file:
+            header = file.read(HEADER.size)
+        if len(header) < HEADER.size or not header.startswith(MAGIC):
+            raise InputError("not a Megatron index", file=self.path)
+        _, version, self.code, sequences, documents = HEADER.unpack(header)
+        if version != 1:
+            raise InputError("an index of a version other than 1", file=self.path, value=version)
+        # int32 lengths, then int64 pointers and int64 document indices.
+        needed = HEADER.size + 12 * sequences + 8 * documents
+        if self.path.stat().st_size < needed:
+            problem = f"cut short: {sequences} sequences need {needed} bytes"
+            raise InputError(problem, file=self.path, value=self.path.stat().st_size)
+        self.lengths: NDArray[np.int32] = self._mapped("<i4", HEADER.size, sequences)
+        begins = HEADER.size + 4 * sequences
+        self.begins: NDArray[np.int64] = self._mapped("<i8", begins, sequences)
+        self.first: NDArray[np.int64] = self._mapped("<i8", begins + 8 * sequences, documents)
+
+    @property
+    def dtype(self) -> np.dtype[np.integer[Any]] | None:
+        """The type of its tokens; None if it is another than Megatron writes for text."""
+        return DTYPES.get(self.code)
+
+    def _mapped(self, kind: str, offset: int, count: int) -> NDArray[Any]:
+        if not count:  # an empty file part cannot be mapped
+            return np.empty(0, kind)
+        return np.memmap(self.path, np.dtype(kind), "r", offset=offset, shape=(count,))
+
+
 def count_tokens(prefix: str) -> int | None:
     """Tokens in the data set ``prefix``, or None if it has no ``.idx`` file here.
 
     Reads 4 bytes a sequence, some at a time. Raises InputError if the file is no Megatron index,
     is cut short or holds no tokens.
     """
-    path = Path(f"{prefix}.idx")
-    if not path.is_file():
+    if not Path(f"{prefix}.idx").is_file():
         return None
-    with path.open("rb") as file:
-        header = file.read(HEADER.size)
-    if len(header) < HEADER.size or not header.startswith(MAGIC):
-        raise InputError("not a Megatron index", file=path)
-    _, version, _, sequences, documents = HEADER.unpack(header)
-    if version != 1:
-        raise InputError("an index of a version other than 1", file=path, value=version)
-    # int32 lengths, then int64 pointers and int64 document indices.
-    needed = HEADER.size + 12 * sequences + 8 * documents
-    if path.stat().st_size < needed:
-        problem = f"cut short: {sequences} sequences need {needed} bytes"
-        raise InputError(problem, file=path, value=path.stat().st_size)
-    lengths: NDArray[np.int32] = np.empty(0, np.int32)
-    if sequences:  # an empty file part cannot be mapped
-        lengths = np.memmap(path, np.dtype("<i4"), "r", offset=HEADER.size, shape=(sequences,))
+    index = Index(prefix)
     total = sum(
-        int(lengths[start : start + _CHUNK].sum(dtype=np.int64))
-        for start in range(0, sequences, _CHUNK)
+        int(index.lengths[start : start + _CHUNK].sum(dtype=np.int64))
+        for start in range(0, len(index.lengths), _CHUNK)
     )
     if total <= 0:
-        raise InputError("an index without tokens", file=path)
+        raise InputError("an index without tokens", file=index.path)
     return total
 
 
@@ -73,20 +96,17 @@ def read_documents(prefix: str | Path) -> list[Tokens]:
 
     Raises InputError if the index is not one, or is not of this ``.bin``; OSError.
     """
-    count_tokens(str(prefix))  # checks the header
-    index = Path(f"{prefix}.idx")
-    with index.open("rb") as file:
-        _, _, code, sequences, documents = HEADER.unpack(file.read(HEADER.size))
-        lengths = np.fromfile(file, "<i4", sequences)
-        pointers = np.fromfile(file, "<i8", sequences)
-        first = np.fromfile(file, "<i8", documents)
-    if code not in DTYPES:
-        raise InputError("tokens of a type other than uint16 and int32", file=index, value=code)
-    tokens: Tokens = np.memmap(f"{prefix}.bin", DTYPES[code], "r")
-    begins = np.append(pointers // DTYPES[code].itemsize, tokens.size)
-    if lengths.sum(dtype=np.int64) != tokens.size or first[-1] != sequences:
-        raise InputError(f"not the index of its .bin of {tokens.size} tokens", file=index)
-    return [tokens[begins[a] : begins[b]] for a, b in pairwise(first)]
+    count_tokens(str(prefix))  # that there are some
+    index = Index(prefix)
+    if index.dtype is None:
+        problem = "tokens of a type other than uint16 and int32"
+        raise InputError(problem, file=index.path, value=index.code)
+    tokens: Tokens = np.memmap(f"{prefix}.bin", index.dtype, "r")
+    begins = np.append(index.begins // index.dtype.itemsize, tokens.size)
+    last = index.first[-1] if len(index.first) else -1
+    if index.lengths.sum(dtype=np.int64) != tokens.size or last != len(index.lengths):
+        raise InputError(f"not the index of its .bin of {tokens.size} tokens", file=index.path)
+    return [tokens[begins[a] : begins[b]] for a, b in pairwise(index.first)]
 
 
 class IndexedWriter:

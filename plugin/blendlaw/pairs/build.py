@@ -23,7 +23,7 @@ from blendlaw.pairs.block import Job, build_block
 from blendlaw.pairs.choose import Chooser, Fates
 from blendlaw.pairs.coder import Coder, Padded, read_padded, smallest
 from blendlaw.pairs.directions import Directions, read_directions
-from blendlaw.pairs.fill import check
+from blendlaw.pairs.fill import opened
 from blendlaw.pairs.inputs import Block, Reading, find_blocks
 from blendlaw.pairs.merge import BLOCKS, SCANS, STEPS, Request, merge, work_folder
 from blendlaw.pairs.options import Build
@@ -81,7 +81,7 @@ def build(
     for name, prefixes in options.fill.items():
         reading.known.require(name, column="pairs.build.fill")
         for one in prefixes:
-            check(one, padded)
+            opened(one, padded)
     seen = hashlib.sha256()
     held = find_blocks(options.reserved_tasks, options.block_bytes, seen)
     blocks = find_blocks(options.inputs, options.block_bytes, seen)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blendlaw.corpus.tokens import text_of
 from blendlaw.errors import InputError
-from blendlaw.indexed import DTYPES, HEADER, count_tokens
+from blendlaw.indexed import Index, count_tokens
 from blendlaw.pairs.coder import Padded, Tokens
 from blendlaw.pairs.leaks import Numbers, within
 from blendlaw.pairs.scan import text_hash
@@ -39,12 +38,13 @@ class Filler:
         self._padded, self._held, self._known = padded, held, known
         self._drop_leaks = drop_leaks
         sizes: list[NDArray[np.int32]] = [np.empty(0, np.int32)]
-        self._places: list[tuple[int, str, int]] = []  # language, prefix, number of its document
+        self._places: list[tuple[int, Index, int]] = []  # language, index, number of its document
         for language, prefixes in fill.items():
-            for prefix in prefixes:
-                mine = _lengths(prefix, padded)[number::blocks]
+            for index in (opened(prefix, padded) for prefix in prefixes):
+                # Tokens of each document, its end included whether or not it is there.
+                mine = index.lengths[number::blocks]
                 sizes.append(mine)
-                self._places += [(language, prefix, number + blocks * i) for i in range(len(mine))]
+                self._places += [(language, index, number + blocks * i) for i in range(len(mine))]
         self._sizes = np.concatenate(sizes)
         self.used = self.of_tasks = self.leaks = 0
 
@@ -63,18 +63,18 @@ class Filler:
                     self.used += 1
                     gap -= document.length
 
-    def _document(self, language: int, prefix: str, number: int) -> Document | None:
-        tokens = _tokens(prefix, number, self._padded)
+    def _document(self, language: int, index: Index, number: int) -> Document | None:
+        tokens, data = _tokens(index, number, self._padded), index.path.with_suffix(".bin")
         if tokens.max(initial=0) >= self._padded.coding.vocabulary:
             problem = "a token that the tokenizer does not have"
-            raise InputError(problem, f"{prefix}.bin", value=int(tokens.max()))
+            raise InputError(problem, data, value=int(tokens.max()))
         hashed = np.array([text_hash(text_of(self._padded.coding, tokens.tolist()))], np.uint64)
         if within(hashed, self._held)[0]:
             if not self._drop_leaks:
                 problem = (
                     f"document {number} would leak what is reserved: a text of a reserved task"
                 )
-                raise InputError(problem, f"{prefix}.bin", column="pairs.build.fill")
+                raise InputError(problem, data, column="pairs.build.fill")
             self.leaks += 1
             return None
         if within(hashed, self._known)[0]:
@@ -83,37 +83,25 @@ class Filler:
         return Document((Part(tokens, language, Role.DOCUMENT),))
 
 
-def check(prefix: str, padded: Padded) -> None:
-    """InputError if ``prefix`` is no data set of tokens of this tokenizer's type; OSError."""
-    _lengths(prefix, padded)
+def opened(prefix: str, padded: Padded) -> Index:
+    """The index of ``prefix``, once for all of its documents.
 
-
-def _header(prefix: str, padded: Padded) -> tuple[Path, int]:
-    index = Path(f"{prefix}.idx")
+    Raises InputError if it is no data set of tokens of this tokenizer's type; OSError.
+    """
     if count_tokens(prefix) is None:
-        raise InputError("there is no such data set", index, column="pairs.build.fill")
-    with index.open("rb") as file:
-        _, _, code, sequences, _ = HEADER.unpack(file.read(HEADER.size))
-    if DTYPES.get(code) != padded.coding.dtype:
+        raise InputError("there is no such data set", f"{prefix}.idx", column="pairs.build.fill")
+    index = Index(prefix)
+    if index.dtype != padded.coding.dtype:
         problem = "tokens of another type than the tokenizer's"
-        raise InputError(problem, index, column="pairs.build.fill", value=code)
-    return index, sequences
+        raise InputError(problem, index.path, column="pairs.build.fill", value=index.code)
+    return index
 
 
-def _lengths(prefix: str, padded: Padded) -> NDArray[np.int32]:
-    """Tokens of each document, its end included whether or not it is there."""
-    index, count = _header(prefix, padded)
-    return np.memmap(index, "<i4", "r", offset=HEADER.size, shape=(count,))
-
-
-def _tokens(prefix: str, number: int, padded: Padded) -> Tokens:
+def _tokens(index: Index, number: int, padded: Padded) -> Tokens:
     """A document's tokens without its end."""
-    index, count = _header(prefix, padded)
-    dtype = padded.coding.dtype
-    lengths = np.memmap(index, "<i4", "r", offset=HEADER.size, shape=(count,))
-    begins = np.memmap(index, "<i8", "r", offset=HEADER.size + 4 * count, shape=(count,))
-    size, begin = int(lengths[number]), int(begins[number])
-    tokens = np.fromfile(f"{prefix}.bin", dtype, size, offset=begin)
+    data = index.path.with_suffix(".bin")
+    size, begin = int(index.lengths[number]), int(index.begins[number])
+    tokens = np.fromfile(data, padded.coding.dtype, size, offset=begin)
     if len(tokens) != size:
-        raise InputError("cut short: not the tokens of its index", f"{prefix}.bin")
+        raise InputError("cut short: not the tokens of its index", data)
     return tokens[:-1] if size and tokens[-1] == padded.coding.eod_id else tokens
