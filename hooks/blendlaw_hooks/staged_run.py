@@ -28,8 +28,7 @@ from blendlaw.errors import InputError
 from blendlaw.layout import lay_out
 from blendlaw.observations import Observation
 from blendlaw.pairs.kinds import Kinds, kinds_of
-from blendlaw.pairs.plan import PAIRS
-from blendlaw.pairs.segments import Segments
+from blendlaw.pairs.plan import split_of_pairs
 from blendlaw.plan import Plan
 from blendlaw.plugins import plugin_manager
 from blendlaw.run_folder import RunFolder, say
@@ -208,7 +207,7 @@ class StagedRun:
         if ranks.rank() != self.writer or not losses:
             return
         languages, directions = self.kinds.folded(losses)
-        for name, part in ((split, languages), (f"{split}-{PAIRS}", directions)):
+        for name, part in ((split, languages), (split_of_pairs(split), directions)):
             if not part:
                 continue
             found = self._files.record(
@@ -245,10 +244,7 @@ class StagedRun:
 def _kinds(plan: Plan) -> Kinds:
     """What tokens are counted as: the languages, and what the plan's pairs say."""
     pairs = () if plan.pairs is None else (*plan.pairs.sources, *plan.pairs.valid_sources)
-    kinds = kinds_of(plan.languages, [source.prefix for source in pairs])
-    for source in pairs:  # they say languages that the plan does not know
-        kinds.table(Segments(source.prefix).about)
-    return kinds
+    return kinds_of(plan.languages, [source.prefix for source in pairs])
 
 
 def _require_files(plan: Plan) -> None:

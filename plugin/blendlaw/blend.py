@@ -24,7 +24,7 @@ from blendlaw.values import weights as check_weights
 
 if TYPE_CHECKING:
     from blendlaw.plan import Plan
-    from blendlaw.plan_sources import Source
+    from blendlaw.plan_sources import Sources
 
 MAX_BYTES = 16 << 20
 READ_BACK = 1e-12
@@ -110,7 +110,7 @@ def blend(plan: Plan, weights: Mapping[str, float], tokens: float) -> Blend:
         weight = parts.get(name, 0.0)
         if weight > 0 and not language.sources:
             raise InputError(f"{name} has weight {weight:.4g} but no sources in the plan")
-        shares = _shares(language.sources)
+        shares = shares_of(language.sources)
         if shares is None:
             raise InputError(
                 f"how is the weight of {name} split over its {len(language.sources)} sources? "
@@ -200,8 +200,8 @@ def _data_args(made: Blend) -> str:
     return write_data_args(made.splits())
 
 
-def _shares(sources: tuple[Source, ...]) -> list[float] | None:
-    """How a language's weight is split over its sources, summing to 1; None if it is not known."""
+def shares_of(sources: Sources) -> list[float] | None:
+    """How a weight is split over its sources, summing to 1; None if it is not known."""
     if len(sources) <= 1:
         return [1.0] * len(sources)
     parts = [source.share for source in sources]
@@ -211,11 +211,11 @@ def _shares(sources: tuple[Source, ...]) -> list[float] | None:
     return [part / sum(known) for part in known] if len(known) == len(sources) else None
 
 
-def _held_out(by_language: list[tuple[Source, ...]]) -> tuple[tuple[str, float], ...]:
+def _held_out(by_language: list[Sources]) -> tuple[tuple[str, float], ...]:
     with_any = [sources for sources in by_language if sources]
     entries = []
     for sources in with_any:
-        shares = _shares(sources) or [1 / len(sources)] * len(sources)
+        shares = shares_of(sources) or [1 / len(sources)] * len(sources)
         entries += [
             (source.prefix, share / len(with_any))
             for source, share in zip(sources, shares, strict=True)

@@ -184,7 +184,7 @@ def requests(plan: Plan, starts: tuple[int, ...], surplus: float = SURPLUS) -> d
     known = dict.fromkeys(shares, 0)
     open_ = dict.fromkeys(shares, 0)
     limited = any(language.max_epochs is not None for language in plan.languages.values())
-    ahead, undecided = plan, 0
+    ahead, undecided, mixture = plan, 0, plan.mixture
     for stage, (start, end) in zip(plan.stages, pairwise(starts), strict=True):
         # What max_epochs leaves is not known after a stage that is not.
         weights = None if undecided and limited else _known(ahead, stage)
@@ -201,7 +201,7 @@ def requests(plan: Plan, starts: tuple[int, ...], surplus: float = SURPLUS) -> d
         rest = 1 - (bounds.lower.sum() - bounds.lower)
         largest = zip(bounds.languages, np.minimum(bounds.upper, rest).tolist(), strict=True)
         for name, most in plan.mixed(stage, dict(largest)).items():
-            for source in plan.mixture[name].sources:
+            for source in mixture[name].sources:
                 weight = most * shares[source.prefix]
                 open_[source.prefix] += math.ceil((end - start) * weight)
     per_token = max(

@@ -12,7 +12,7 @@ from blendlaw.errors import InputError
 from blendlaw.limits import plan_limits
 from blendlaw.megatron import Splits
 from blendlaw.plan import Plan, Stage
-from blendlaw.plan_sources import Source
+from blendlaw.plan_sources import tokens_in
 from blendlaw.policies import NoFit, Proposal, propose
 
 if TYPE_CHECKING:
@@ -161,17 +161,12 @@ def _of_sources(plan: Plan) -> list[str]:
             for source in held_out
             if os.path.normpath(source.prefix) in trained
         ]
-        held = _tokens(language.sources)
+        held = tokens_in(language.sources)
         if held and language.unique_tokens and abs(language.unique_tokens / held - 1) > OFF:
             found.append(
                 f"{name}: unique_tokens {language.unique_tokens:.4g}, its sources hold {held:.4g}"
             )
     return found
-
-
-def _tokens(sources: tuple[Source, ...]) -> float | None:
-    known = [source.tokens for source in sources if source.tokens is not None]
-    return sum(known) if sources and len(known) == len(sources) else None
 
 
 def _beyond_limits(plan: Plan, stage: Stage, proposal: Proposal) -> list[str]:

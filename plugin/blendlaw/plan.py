@@ -24,12 +24,11 @@ from pydantic.dataclasses import dataclass
 
 from blendlaw.errors import InputError
 from blendlaw.files import read_text
-from blendlaw.indexed import count_tokens
 from blendlaw.limits import SUM_TOLERANCE
 from blendlaw.nearest import nearest
 from blendlaw.pairs.options import Build
 from blendlaw.pairs.plan import PAIRS, Pairs, measured
-from blendlaw.plan_sources import Source, Sources
+from blendlaw.plan_sources import Source, Sources, sized, tokens_in
 from blendlaw.plan_values import STRICT, Count, Name, Natural, Positive, Share
 from blendlaw.trainer_plan import Trainer
 
@@ -170,13 +169,18 @@ class Plan:
                 owner[path] = name
 
     @property
+    def _reads_pairs(self) -> bool:
+        return self.pairs is not None and self.pairs.in_run
+
+    @property
     def mixture(self) -> dict[str, LanguagePlan]:
         """All that has sources and a weight: the languages and, as ``pairs``, translation pairs."""
-        if self.pairs is None or not self.pairs.in_run:
+        if not self._reads_pairs:
             return dict(self.languages)
-        tokens = [source.tokens for source in self.pairs.sources if source.tokens is not None]
-        unique = sum(tokens) if tokens and len(tokens) == len(self.pairs.sources) else None
-        pairs = LanguagePlan(self.pairs.sources, self.pairs.valid_sources, unique_tokens=unique)
+        assert self.pairs is not None
+        sources = self.pairs.sources
+        unique = tokens_in(sources)
+        pairs = LanguagePlan(sources, self.pairs.valid_sources, unique_tokens=unique)
         return {**self.languages, PAIRS: pairs}
 
     @property
@@ -208,14 +212,14 @@ class Plan:
 
         Without pairs they stay to the last bit what they are.
         """
-        if PAIRS not in self.mixture:
+        if not self._reads_pairs:
             return dict(weights)
         pairs = self.pairs_weight(stage)
         return {name: weight * (1 - pairs) for name, weight in weights.items()} | {PAIRS: pairs}
 
     def unmixed(self, weights: Mapping[str, float]) -> dict[str, float]:
         """The weights of the languages in ``weights`` of ``mixed``; they sum to 1."""
-        if PAIRS not in self.mixture:
+        if not self._reads_pairs:
             return dict(weights)
         languages = {name: weight for name, weight in weights.items() if name != PAIRS}
         total = sum(languages.values())
@@ -300,23 +304,13 @@ def _with_defaults(raw: dict[str, Any]) -> dict[str, Any]:
 
 def _measured(language: LanguagePlan) -> LanguagePlan:
     """The language with the tokens that its ``.idx`` files tell."""
-
-    def known(sources: tuple[Source, ...]) -> tuple[Source, ...]:
-        return tuple(
-            replace(s, tokens=count_tokens(s.prefix)) if s.tokens is None else s for s in sources
-        )
-
-    sources = known(language.sources)
-    counts = [source.tokens for source in sources if source.tokens is not None]
-    unique = language.unique_tokens
-    if unique is None and sources and len(counts) == len(sources):
-        unique = sum(counts)
+    sources, unique = sized(language.sources), language.unique_tokens
     return replace(
         language,
         sources=sources,
-        valid_sources=known(language.valid_sources),
-        test_sources=known(language.test_sources),
-        unique_tokens=unique,
+        valid_sources=sized(language.valid_sources),
+        test_sources=sized(language.test_sources),
+        unique_tokens=tokens_in(sources) if unique is None else unique,
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
 from pydantic.dataclasses import dataclass
 
+from blendlaw.indexed import count_tokens
 from blendlaw.limits import SUM_TOLERANCE
 from blendlaw.plan_values import STRICT, Positive, Share
 
@@ -50,3 +52,19 @@ _OneSource = Annotated[
     Source, BeforeValidator(lambda given: {"prefix": given} if isinstance(given, str) else given)
 ]
 Sources = Annotated[tuple[_OneSource, ...], AfterValidator(_sources)]
+
+
+def sized(sources: Sources) -> Sources:
+    """``sources`` with the tokens that their ``.idx`` files tell, where the plan does not.
+
+    Raises InputError as ``count_tokens``.
+    """
+    return tuple(
+        replace(s, tokens=count_tokens(s.prefix)) if s.tokens is None else s for s in sources
+    )
+
+
+def tokens_in(sources: Sources) -> float | None:
+    """The tokens in all of ``sources``; None if those of one are not known, or there is none."""
+    known = [source.tokens for source in sources if source.tokens is not None]
+    return sum(known) if sources and len(known) == len(sources) else None

@@ -96,14 +96,12 @@ def _score(plan: str, folder: str, step: int | None, scratch: Path) -> None:
 
 def _trained(plan: Plan) -> set[tuple[str, str]]:
     """The directions that the pairs of ``plan`` are trained on."""
-    from blendlaw.pairs.kinds import direction_name
+    from blendlaw.pairs.directions import direction_name
     from blendlaw.pairs.segments import read_pair_set
 
     found: set[tuple[str, str]] = set()
     for source in plan.pairs.sources if plan.pairs else ():
         about = read_pair_set(source.prefix)
-        if about is None:
-            raise InputError("no such file", file=f"{source.prefix}.pairs.json")
         found |= {d for d in about.directions if about.direction_tokens.get(direction_name(*d))}
     return found
 

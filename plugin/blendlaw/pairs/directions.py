@@ -12,7 +12,13 @@ from blendlaw.pairs.options import Build
 
 ARROW = "->"
 MOST_LANGUAGES = 181  # whose directions 16 bits can number
+
 Direction = tuple[int, int]  # source and target, indices into the languages
+
+
+def direction_name(source: str, target: str) -> str:
+    """``source->target``, by which a direction is known in files and figures."""
+    return f"{source}{ARROW}{target}"
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Directions:
         return tuple((self.languages[a], self.languages[b]) for a, b in self.every)
 
     def name(self, direction: Direction) -> str:
-        return ARROW.join(self.languages[one] for one in direction)
+        return direction_name(*(self.languages[one] for one in direction))
 
 
 class Known:
@@ -85,7 +91,7 @@ def read_directions(build: Build, languages: Iterable[str]) -> Directions:
             for name, weight in build.directions.items()
         }
         for direction in given.keys() & reserved:
-            name = ARROW.join(known.languages[one] for one in direction)
+            name = direction_name(*(known.languages[one] for one in direction))
             problem = "reserved, so it cannot be trained"
             raise InputError(problem, column="pairs.build.directions", value=name)
         if build.both:

@@ -14,16 +14,12 @@ from numpy.typing import NDArray
 
 from blendlaw.errors import InputError
 from blendlaw.nearest import nearest
+from blendlaw.pairs.directions import direction_name
 from blendlaw.pairs.segments import PairSet, Role, read_pair_set
 from blendlaw.values import name
 
 NEITHER = "neither"
 Losses = Mapping[str, tuple[float, int]]
-
-
-def direction_name(source: str, target: str) -> str:
-    """``source->target``, by which a direction is known in files and figures."""
-    return f"{source}->{target}"
 
 
 @dataclass(frozen=True)
@@ -91,17 +87,14 @@ class Kinds:
 def kinds_of(languages: Iterable[str], prefixes: Iterable[str]) -> Kinds:
     """The kinds of a run on these languages and, where there are any, on pairs of these prefixes.
 
-    Raises InputError if one of them is no set of pairs, or has a direction whose name is too long
-    to be written with its losses.
+    Raises InputError if one of them is no set of pairs, has a language that is not among these, or
+    a direction whose name is too long to be written with its losses.
     """
-    prefixes = list(prefixes)
-    directions: set[tuple[str, str]] = set()
-    for prefix in prefixes:
-        about = read_pair_set(prefix)
-        if about is None:
-            problem = "no such file: translation pairs are made by blendlaw pairs build"
-            raise InputError(problem, file=f"{prefix}.pairs.json")
-        directions |= set(about.directions)
+    sets = [read_pair_set(prefix) for prefix in prefixes]
+    directions = sorted({direction for about in sets for direction in about.directions})
     for direction in directions:
         name(direction_name(*direction), "direction")
-    return Kinds(tuple(languages), tuple(sorted(directions)), bool(prefixes))
+    kinds = Kinds(tuple(languages), tuple(directions), bool(sets))
+    for about in sets:
+        kinds.table(about)
+    return kinds

@@ -4,18 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from pydantic.dataclasses import dataclass
 
+from blendlaw.blend import shares_of
 from blendlaw.errors import InputError
-from blendlaw.indexed import count_tokens
 from blendlaw.pairs.options import Build
 from blendlaw.pairs.segments import PairSet, read_pair_set
-from blendlaw.plan_sources import Sources
+from blendlaw.plan_sources import Sources, sized
 from blendlaw.plan_values import STRICT, Name, Share
 
 PAIRS = "pairs"
 """What the pairs are called where languages have a weight: in blends, schedules and layouts."""
+
+_SPLIT = f"-{PAIRS}"
+
+
+def split_of_pairs(split: str) -> str:
+    """The split that losses of directions go by, beside those of languages in ``split``."""
+    return split + _SPLIT
+
+
+def of_languages(split: str) -> str:
+    """The split of languages beside one of directions."""
+    return split.removesuffix(_SPLIT)
+
+
+def of_pairs(split: str | None) -> bool:
+    """Whether losses of this split are of directions."""
+    return split is not None and split.endswith(_SPLIT)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -47,22 +65,23 @@ def measured(pairs: Pairs) -> Pairs:
 
     The composition is that of all sources together, by their shares.
     """
-    sources = tuple(
-        replace(s, tokens=count_tokens(s.prefix)) if s.tokens is None else s for s in pairs.sources
-    )
-    found = [read_pair_set(source.prefix) for source in sources]
+    sources = sized(pairs.sources)
     composition = pairs.composition
-    if composition is None and found and all(found):
-        parts = [s.share if s.share is not None else s.tokens or 1.0 for s in sources]
-        composition = _together([each for each in found if each], parts)
+    if composition is None and sources and all(_told(source.prefix) for source in sources):
+        shares = shares_of(sources) or [1 / len(sources)] * len(sources)
+        sets = [read_pair_set(source.prefix) for source in sources]
+        composition = _together(sets, shares)
     return replace(pairs, sources=sources, composition=composition)
 
 
-def _together(sets: list[PairSet], parts: list[float]) -> dict[str, float]:
-    shares: dict[str, float] = {}
-    for made, part in zip(sets, parts, strict=True):
+def _told(prefix: str) -> bool:
+    return Path(f"{prefix}.pairs.json").is_file()
+
+
+def _together(sets: list[PairSet], shares: list[float]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for made, share in zip(sets, shares, strict=True):
         slots = made.sequences * made.sequence_length
         for language, tokens in made.tokens.items():
-            held = tokens / slots * part / sum(parts)
-            shares[language] = shares.get(language, 0.0) + held
-    return shares
+            found[language] = found.get(language, 0.0) + tokens / slots * share
+    return found

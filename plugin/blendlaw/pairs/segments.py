@@ -75,14 +75,12 @@ class PairSet:
         return from_json(cls, text, VERSION, "PREFIX.pairs.json")
 
 
-def read_pair_set(prefix: str | Path) -> PairSet | None:
-    """What PREFIX.pairs.json says, or None if there is none here.
-
-    Raises InputError, naming the file, if it says nothing good; OSError.
-    """
+def read_pair_set(prefix: str | Path) -> PairSet:
+    """What PREFIX.pairs.json says. Raises InputError, naming the file, if it says nothing good."""
     path = Path(f"{prefix}.pairs.json")
     if not path.is_file():
-        return None
+        problem = "no such file: translation pairs are made by blendlaw pairs build"
+        raise InputError(problem, file=path)
     try:
         return PairSet.from_json(read_text(path))
     except InputError as error:
@@ -96,10 +94,7 @@ class Segments:
     """
 
     def __init__(self, prefix: str | Path) -> None:
-        about = read_pair_set(prefix)
-        if about is None:
-            raise InputError("no such file, of a set of pairs", file=f"{prefix}.pairs.json")
-        self.about = about
+        self.about = read_pair_set(prefix)
         table = Path(f"{prefix}.segments.npy")
         try:
             self.table: NDArray[Any] = np.load(table, mmap_mode="r", allow_pickle=False)

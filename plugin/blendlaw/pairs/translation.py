@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from blendlaw.pairs.directions import direction_name
 from blendlaw.pairs.documents import Documents
-from blendlaw.pairs.kinds import direction_name
 from blendlaw.stored import from_json
 
 VERSION = 1

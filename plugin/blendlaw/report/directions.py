@@ -8,7 +8,7 @@ from itertools import groupby
 import numpy as np
 
 from blendlaw.observations import Observation
-from blendlaw.pairs.plan import PAIRS
+from blendlaw.pairs.plan import of_languages, split_of_pairs
 from blendlaw.report.figures import Axis, Curve, Panel, count
 from blendlaw.report.run_figures import PALE, thinned
 from blendlaw.report.run_words import kind_of
@@ -17,7 +17,7 @@ from blendlaw.report.training import TrainingRun
 TRAINED, UNTRAINED = "trained", "untrained"
 HUES = {TRAINED: "#0072b2", UNTRAINED: "#d55e00"}  # told apart by those who see few colours, too
 MAX_LINES = 60  # directions drawn by themselves
-TRAINING = f"train-{PAIRS}"
+TRAINING = split_of_pairs("train")
 
 
 def trained_directions(run: TrainingRun) -> frozenset[str]:
@@ -56,7 +56,7 @@ def _panel(run: TrainingRun, split: str) -> Panel:
         (first, before), (last, after) = mean[0], mean[-1]
         change = f"{before:.3f} to {after:.3f}" if last > first else f"{after:.3f}"
         said.append(f"mean of {number} {group} {change}")
-    kind = kind_of(split.removesuffix(f"-{PAIRS}"))
+    kind = kind_of(of_languages(split))
     more = len(names) - MAX_LINES
     return Panel(
         f"{kind.capitalize()} losses",

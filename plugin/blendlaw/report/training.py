@@ -13,7 +13,7 @@ from blendlaw.files import read_text
 from blendlaw.fitted import Fit
 from blendlaw.layout import Layout
 from blendlaw.observations import Observation, read_observations
-from blendlaw.pairs.plan import PAIRS
+from blendlaw.pairs.plan import PAIRS, of_pairs
 from blendlaw.schedule import StageRecord, read_schedule
 
 LOSSES, SCHEDULE, LAYOUT = "losses.jsonl", "schedule.jsonl", "layout.json"
@@ -106,7 +106,7 @@ def last_of(observations: Sequence[Observation], language: str) -> Observation |
 
 def of_direction(seen: Observation) -> bool:
     """Whether the loss is of a direction of translation, ``Source->Target``, not of a language."""
-    return seen.split is not None and seen.split.endswith(f"-{PAIRS}")
+    return of_pairs(seen.split)
 
 
 def is_run(folder: str | Path) -> bool:
