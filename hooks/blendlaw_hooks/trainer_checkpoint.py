@@ -78,9 +78,7 @@ def load_model(folder: Path, step: int, model: Model) -> None:
     if not place.is_dir():
         known = ", ".join(map(str, _steps(folder)))
         raise InputError(f"no checkpoint of that step: there are {known}", file=place)
-    group = parallel_state.get_data_parallel_group(with_context_parallel=True)
-    content = {**FORM, "dp_cp_group": group}
-    wanted = {"model": model.bare.sharded_state_dict(metadata=content)}
+    wanted = {"model": model.bare.sharded_state_dict(metadata=_content())}
     model.bare.load_state_dict(dist_checkpointing.load(wanted, str(place))["model"])
 
 
@@ -117,9 +115,13 @@ def _finish(folder: Path, beside: Path, place: Path) -> None:
         shutil.rmtree(old.rename(folder / f".{old.name}"))
 
 
-def _state(model: Model, step: int, loading: bool = False) -> dict[str, Any]:
+def _content() -> dict[str, Any]:
     group = parallel_state.get_data_parallel_group(with_context_parallel=True)
-    content = {**FORM, "dp_cp_group": group}
+    return {**FORM, "dp_cp_group": group}
+
+
+def _state(model: Model, step: int, loading: bool = False) -> dict[str, Any]:
+    content = _content()
     tensor = parallel_state.get_tensor_model_parallel_rank()
     pipeline = parallel_state.get_pipeline_model_parallel_rank()
     layout = (

@@ -38,6 +38,7 @@ from megatron.core.transformer.module import Float16Module
 
 from blendlaw.errors import InputError
 from blendlaw.plan import Plan
+from blendlaw.precision import RECIPES
 from blendlaw.trainer_plan import Shape, Trainer
 from blendlaw_hooks import cpu
 
@@ -45,9 +46,6 @@ SPREAD = 0.02
 """Standard deviation of initial weights; layers' outputs have it over the root of their number."""
 
 OUTPUTS = ("linear_proj.weight", "linear_fc2.weight")
-
-FP8_MULTIPLE = 16
-"""What the sizes of matrices that are multiplied in FP8 are multiples of."""
 
 
 @dataclass(frozen=True)
@@ -160,24 +158,19 @@ def _config(trainer: Trainer, shape: Shape, length: int, device: torch.device, e
 
 
 def fp8_keys(trainer: Trainer, shape: Shape, length: int) -> dict[str, Any]:
-    """Megatron's keys of an FP8 recipe; InputError for sizes that cannot be multiplied in FP8.
-
-    Per-tensor scales go with E4M3 forwards and E5M2 for gradients, those of blocks with E4M3.
-    """
+    """TransformerConfig's keys of an FP8 recipe; InputError for sizes that it cannot multiply."""
+    recipe = RECIPES[trainer.fp8_recipe]
     sizes = {
         "hidden": shape.hidden // trainer.tensor_parallel,
         "ffn": shape.ffn // trainer.tensor_parallel,
         "micro_batch": trainer.micro_batch * length,  # in tokens
     }
     for name, size in sizes.items():
-        if size % FP8_MULTIPLE:
-            problem = f"on a rank it comes to {size}: FP8 needs a multiple of {FP8_MULTIPLE}"
+        if size % recipe.multiple:
+            problem = f"on a rank it comes to {size}: FP8 needs a multiple of {recipe.multiple}"
             raise InputError(problem, column=f"trainer.{name}")
-    format = "e4m3" if trainer.fp8_recipe == "blockwise" else "hybrid"
-    keys: dict[str, Any] = {"fp8": format, "fp8_recipe": trainer.fp8_recipe}
-    if trainer.fp8_recipe == "delayed":  # the engine's defaults; Megatron's look one step back
-        keys |= {"fp8_amax_history_len": 1024, "fp8_amax_compute_algo": "max"}
-    return keys
+    keys = {f"fp8_{key}": value for key, value in recipe.fp8.items()}
+    return {"fp8": keys.pop("fp8_format"), **keys}
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ The flags have the same names in all of these; only ``--fp8-recipe blockwise`` i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 Version = tuple[int, int]
@@ -21,14 +22,15 @@ BLACKWELL: Version = (10, 0)
 
 @dataclass(frozen=True)
 class Recipe:
-    """A precision by ``flags``; versions are the least that it needs, None where any will do.
+    """A precision; versions are the least that it needs, None where any will do.
 
-    ``multiple`` is what every size of a matrix must be a multiple of. ``block`` is how many
-    values share a scale, where that is fewer than a tensor has.
+    ``fp8`` are Megatron's keys of it without their ``fp8_``; it is empty for bf16. ``multiple`` is
+    what every size of a matrix must be a multiple of. ``block`` is how many values share a scale,
+    where that is fewer than a tensor has.
     """
 
     name: str
-    flags: tuple[str, ...]
+    fp8: Mapping[str, str | int]
     capability: Version
     engine: Version | None = None
     cuda: Version | None = None
@@ -36,31 +38,33 @@ class Recipe:
     multiple: int = 1
     block: int = 1
 
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Of Megatron-LM."""
+        own = (f"--fp8-{key.replace('_', '-')} {value}" for key, value in self.fp8.items())
+        return (*(["--transformer-impl transformer_engine"] * bool(self.fp8)), "--bf16", *own)
 
-BF16 = ("--bf16",)
-ENGINE = ("--transformer-impl transformer_engine", *BF16)
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("bf16", BF16, (8, 0)),
+        Recipe("bf16", {}, (8, 0)),
         Recipe(
             "delayed",
-            (
-                *ENGINE,
-                "--fp8-format hybrid",
-                "--fp8-recipe delayed",
+            {
+                "format": "hybrid",
+                "recipe": "delayed",
                 # The engine's own defaults. Megatron's, 1 and most_recent, scale by the last step.
-                "--fp8-amax-history-len 1024",
-                "--fp8-amax-compute-algo max",
-            ),
+                "amax_history_len": 1024,
+                "amax_compute_algo": "max",
+            },
             (8, 9),
             engine=(1, 0),
             multiple=16,
         ),
         Recipe(
             "tensorwise",
-            (*ENGINE, "--fp8-format hybrid", "--fp8-recipe tensorwise"),
+            {"format": "hybrid", "recipe": "tensorwise"},
             (8, 9),
             engine=(2, 2),
             multiple=16,
@@ -68,7 +72,7 @@ RECIPES = {
         Recipe(
             "blockwise",
             # A scale for 128 values needs no wider range for gradients: E4M3 for all.
-            (*ENGINE, "--fp8-format e4m3", "--fp8-recipe blockwise"),
+            {"format": "e4m3", "recipe": "blockwise"},
             HOPPER,
             engine=(2, 3),
             cuda=(12, 9),
@@ -78,7 +82,7 @@ RECIPES = {
         ),
         Recipe(
             "mxfp8",
-            (*ENGINE, "--fp8-format e4m3", "--fp8-recipe mxfp8"),
+            {"format": "e4m3", "recipe": "mxfp8"},
             BLACKWELL,
             engine=(2, 1),
             multiple=32,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -12,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendlaw.errors import InputError
-from blendlaw.files import write_atomically
 from blendlaw.pairs.directions import Directions
 from blendlaw.pairs.duplicates import earlier, near
 from blendlaw.pairs.inputs import Block, Reading, Task, place_of, read_tasks
 from blendlaw.pairs.leaks import Numbers, pair_hashes, within
 from blendlaw.pairs.options import Build
-from blendlaw.pairs.scan import TEXT, Scanned, load, load_sketches
+from blendlaw.pairs.scan import TEXT, Scanned, load, load_sketches, save
 
 
 class Fate(IntEnum):
@@ -178,9 +176,3 @@ class Chooser:
 def task_at(block: Block, reading: Reading, index: int) -> Task:
     """A task of a block that was read before."""
     return next(task for number, task in enumerate(read_tasks(block, reading)) if number == index)
-
-
-def save(path: Path, array: NDArray[np.uint64]) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    write_atomically(path, buffer.getvalue())

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -159,9 +160,8 @@ def _write_segments(
     path: Path, split: str, folders: Sequence[Path], counts: Sequence[SplitCounts], rows: int
 ) -> None:
     """The segments of all blocks; their sequences count on from block to block."""
-    part = path.with_name(f"{path.name}.part")
     before = 0
-    with part.open("wb") as file:
+    with beside(path) as file:
         header = {"descr": npy.dtype_to_descr(SEGMENT), "fortran_order": False, "shape": (rows,)}
         npy.write_array_header_1_0(file, header)
         for folder, one in zip(folders, counts, strict=True):
@@ -169,17 +169,21 @@ def _write_segments(
             table["sequence"] += np.uint32(before)
             file.write(table.tobytes())
             before += one.sequences
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def _concatenate(path: Path, parts: Sequence[Path]) -> None:
-    beside = path.with_name(f"{path.name}.part")
-    with beside.open("wb") as file:
+    with beside(path) as file:
         for part in parts:
             with part.open("rb") as source:
                 shutil.copyfileobj(source, file, 1 << 20)
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of ``path`` once all of it is on the disk."""
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
-    beside.replace(path)
+    part.replace(path)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -101,11 +102,16 @@ def scan(number: int, block: Block, folder: Path, reading: Reading, sketched: bo
         np.array([lines], np.int64),
     )
     if sketched:
-        buffer = io.BytesIO()
-        np.save(buffer, sketches(words))
-        write_atomically(folder / f"{number:06d}.npy", buffer.getvalue())
+        save(folder / f"{number:06d}.npy", sketches(words))
     buffer = io.BytesIO()
     np.savez(buffer, **{field.name: getattr(found, field.name) for field in fields(Scanned)})
+    write_atomically(path, buffer.getvalue())
+
+
+def save(path: Path, array: NDArray[Any]) -> None:
+    """Write a .npy, whole or not at all."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
     write_atomically(path, buffer.getvalue())
 
 

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from blendlaw.allocation_problem import TAILS
 from blendlaw.pairs.directions import direction_name
 from blendlaw.pairs.documents import Documents
 from blendlaw.stored import from_json
 
 VERSION = 1
-TAILS = (0.05, 0.95)
 RESAMPLES = 1000
 Array = NDArray[np.float64]
 

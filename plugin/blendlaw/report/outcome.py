@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from blendlaw.allocation_problem import TAILS
 from blendlaw.errors import InputError
 from blendlaw.fitted import Fit
 from blendlaw.observations import Observation
-from blendlaw.report.predicted import TAILS
 from blendlaw.report.training import TrainingRun, last_of
 from blendlaw.where import parse
 

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from blendlaw.allocation_problem import TAILS
 from blendlaw.fitted import Fit
 from blendlaw.laws.effective import Array
 from blendlaw.observations import Observation
 from blendlaw.problems import Worth, problem
-
-TAILS = (0.05, 0.95)
 
 
 def known(fit: Fit, seen: Observation) -> bool:
