@@ -11,8 +11,7 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from hashlib import blake2b
 from importlib.util import find_spec
@@ -280,28 +279,17 @@ def written(folder: Path) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_at_any_moment_it_goes_on(
-    inputs: list[tuple[str | None, str]], tmp_path: Path, workers: int
+    inputs: list[tuple[str | None, str]],
+    tmp_path: Path,
+    workers: int,
+    kill_until_done: Callable[..., int],
 ) -> None:
     options = {"vocab_size": 300, "valid_share": 0.2, "piece_bytes": 1500}
     (tmp_path / "run.py").write_text(RUN)
     job = json.dumps([inputs, str(tmp_path / "killed"), options, workers])
     command = [sys.executable, str(tmp_path / "run.py"), job]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    draw = random.Random(workers)
-    kills = 0
-    while True:
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-        enough = written(tmp_path / "killed") + draw.randrange(100)
-        while process.poll() is None and written(tmp_path / "killed") < enough:
-            time.sleep(0.002)
-        time.sleep(draw.random() / 20)
-        if process.poll() is None:
-            process.kill()
-            kills += 1
-        said = process.communicate()[1].decode()
-        if process.returncode != -signal.SIGKILL:
-            assert process.returncode == 0, said
-            break
+    here = tmp_path / "killed"
+    kills = kill_until_done(command, random.Random(workers), 100, lambda: written(here))
     assert kills >= 3
     prepare(inputs, tmp_path / "whole", TRAIN)
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")

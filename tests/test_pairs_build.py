@@ -9,12 +9,10 @@ import pickle
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -729,35 +727,27 @@ def written(prefix: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_killed_at_any_moment_it_goes_on(workers: int, tokenizer: Path, tmp_path: Path) -> None:
+def test_killed_at_any_moment_it_goes_on(
+    workers: int, tokenizer: Path, tmp_path: Path, kill_until_done: Callable[..., int]
+) -> None:
     given = write_jsonl(tmp_path / "tasks.jsonl", (task(n) for n in range(300)))
     wanted = options(tokenizer, given, block_bytes=6_000)
     build(plan(), wanted, tmp_path / "whole")
     (tmp_path / "run.py").write_text(RUN)
     job = pickle.dumps((plan(), wanted, tmp_path / "killed", workers)).hex()
     command = [sys.executable, str(tmp_path / "run.py"), job]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    draw = random.Random(workers)
-    kills = 0
     done: dict[Path, int] = {}
-    while True:
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-        enough = written(tmp_path / "killed") + draw.randrange(150)
-        while process.poll() is None and written(tmp_path / "killed") < enough:
-            time.sleep(0.002)
-        time.sleep(draw.random() / 20)
-        if process.poll() is None:
-            process.kill()
-            kills += 1
-        said = process.communicate()[1].decode()
+
+    def kept() -> None:
+        nonlocal done
         blocks = (tmp_path / "killed.work" / "blocks").glob("??????/counts.json")
         found = {path: path.stat().st_mtime_ns for path in blocks}
-        if process.returncode != -signal.SIGKILL:
-            assert process.returncode == 0, said
-            break
         if not (tmp_path / "killed.build.json").exists():  # else blocks are being cleared away
             assert done.items() <= found.items(), "a finished block was built again"
         done = found
+
+    here = tmp_path / "killed"
+    kills = kill_until_done(command, random.Random(workers), 150, lambda: written(here), kept)
     assert kills >= 3
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
