@@ -8,7 +8,6 @@ Bound of Megatron (megatron-core 0.16.1): ``GPTModel`` and the layer specs of ``
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import math
 from collections.abc import Callable
@@ -41,6 +40,7 @@ from blendlaw.plan import Plan
 from blendlaw.precision import RECIPES
 from blendlaw.trainer_plan import Shape, Trainer
 from blendlaw_hooks import cpu
+from blendlaw_hooks.attention import CausalAttention
 
 SPREAD = 0.02
 """Standard deviation of initial weights; layers' outputs have it over the root of their number."""
@@ -92,10 +92,9 @@ def build_model(plan: Plan, shape: Shape, device: torch.device, steps: int) -> M
     trainer, length = plan.trainer, plan.run.sequence_length
     engine = device.type == "cuda" and importlib.util.find_spec("transformer_engine") is not None
     config = _config(trainer, shape, length, device, engine)
-    local = functools.partial(get_gpt_layer_local_spec, normalization="RMSNorm")
     bare: Any = GPTModel(
         config,
-        get_gpt_layer_with_transformer_engine_spec() if engine else local(),
+        get_gpt_layer_with_transformer_engine_spec() if engine else _local_spec(),
         shape.vocabulary,
         length,
         pre_process=parallel_state.is_pipeline_first_stage(),
@@ -128,6 +127,12 @@ def build_model(plan: Plan, shape: Shape, device: torch.device, steps: int) -> M
     config.finalize_model_grads_func = finalize_model_grads
     rate = scheduler(optimizer, trainer, steps)
     return Model(bare, module, optimizer, rate, length, trainer.micro_batch)
+
+
+def _local_spec() -> Any:
+    spec = get_gpt_layer_local_spec(normalization="RMSNorm")
+    spec.submodules.self_attention.submodules.core_attention = CausalAttention
+    return spec
 
 
 def _config(trainer: Trainer, shape: Shape, length: int, device: torch.device, engine: bool) -> Any:
