@@ -8,6 +8,7 @@
     run.after_step(step, consumed, batch)     # after every training step
     run.after_validation(step)                # after an evaluation
     run.before_save(step)                     # before a checkpoint
+    run.complete()                            # after the last step, where ranks part before end()
     run.end()
 
 Every rank calls each of these in the same order. One rank, ``writer``, writes the folder and
@@ -130,12 +131,16 @@ class StagedRun:
             pending = self.measured.pending()
             ranks.on_one(self.writer, lambda: self._save_pending(step, pending))
 
-    def end(self) -> None:
-        """Training has ended, here or for good."""
-        if self._consumed + self._batch > self.layout.boundaries[-1]:
-            if self._stage is not None:  # no whole batch is left of the last stage
-                self._record("train", self._stage, self.measured.collect("train"))
+    def complete(self) -> None:
+        """No step follows, here or for good; evaluations may. ``end`` then needs no other rank."""
+        if self._stage is not None and self._consumed + self._batch > self.layout.boundaries[-1]:
+            # No whole batch is left of the last stage.
+            self._record("train", self._stage, self.measured.collect("train"))
             self._leave()
+
+    def end(self) -> None:
+        """Nothing follows: another run may have the folder."""
+        self.complete()
         if self._folder is not None:
             self._folder.close()
 
