@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -27,7 +28,11 @@ from blendlaw.samplecode.generated import generate
 from blendlaw.samplecode.parallel import tasks
 
 STRATEGIES = ("shuffled", "prompt")
-LONGEST = 700  # characters of a text: both sides of a pair fit into a sequence
+ASKED = (("shuffled", "direct"), ("shuffled", "prompt"), ("prompt", "prompt"))
+"""A run, and the template that it is asked to translate by. Documents apart have shown no words
+between programs, so without them is the kinder."""
+LONGEST = 700  # characters of a text that is trained on
+JUDGED = 350  # of one that is held out: every pair fits into a sequence, by either template
 PLAN = """
 [run]
 params = 600e3
@@ -87,9 +92,12 @@ def run(folder: Path, *command: str) -> None:
 
 def prepare(folder: Path, count: int, held_out: int, steps: int) -> None:
     """Tasks, a tokenizer, and the pairs of each strategy."""
-    short = (docs for docs in tasks(0) if max(map(len, docs.values())) <= LONGEST)
-    written(folder / "held_out.jsonl", short, held_out)
-    written(folder / "tasks.jsonl", short, count)
+    for file, seed, longest, number in (
+        ("tasks.jsonl", 0, LONGEST, count),
+        ("held_out.jsonl", 1, JUDGED, held_out),
+    ):
+        short = (docs for docs in tasks(seed) if max(map(len, docs.values())) <= longest)
+        written(folder / file, short, number)
     generate(folder / "code", megabytes=0.1)
     code = sorted(str(path) for path in (folder / "code").glob("*.jsonl"))
     more = ["-o", "corpus", "--train-tokenizer", "--vocab-size", "768", "--pad", "<|pad|>"]
@@ -131,7 +139,9 @@ def measured(folder: Path, strategy: str, asked: str, seed: int, ranks: int) -> 
         plan.write_text(text.replace("[trainer]", f"[trainer]\nseed = {seed}"))
         flags = [plan.name, "held_out.jsonl", "--dir", name, "--strategy", asked, "-o", str(out)]
         run(folder, "blendlaw", "translate-eval", *flags)
-    return Translation.from_json(out.read_text())
+    found = Translation.from_json(out.read_text())
+    assert found.too_long == 0, "runs are to be judged on the same pairs"
+    return found
 
 
 def interval(values: list[float]) -> str:
@@ -158,36 +168,38 @@ def main() -> None:
         prepare(folder, given.tasks, given.held_out, given.steps)
         (folder / "prepared").touch()
     rows = []
-    # A run on shuffled documents has seen no template, so it is asked without words: the kinder.
-    for strategy, asked in (("shuffled", "direct"), ("prompt", "prompt")):
+    for strategy, asked in ASKED:
         for seed in range(1, given.seeds + 1):
             found = measured(folder, strategy, asked, seed, given.ranks)
-            pivot = {True: "trained", False: "untrained"}
             for one in found.directions:
-                group = pivot["Python" in (one.source, one.target)]
+                group = "trained" if "Python" in (one.source, one.target) else "untrained"
                 score = one.score
-                row = (strategy, seed, name_of(one), group, score.loss, score.tokens)
-                rows.append(row)
-            print(f"{strategy}, seed {seed}: done", file=sys.stderr, flush=True)
+                rows.append((strategy, asked, seed, name_of(one), group, score.loss, score.tokens))
+            print(f"{strategy}, seed {seed}, asked by {asked}", file=sys.stderr, flush=True)
     with given.output.open("w", newline="") as file:
-        out = csv.writer(file)
-        out.writerow(("strategy", "seed", "direction", "group", "loss", "tokens"))
+        out = csv.writer(file, lineterminator="\n")
+        out.writerow(("strategy", "asked", "seed", "direction", "group", "loss", "tokens"))
         out.writerows(rows)
     print(f"nats/token of the target, mean over {given.seeds} seeds [90%]")
-    means: dict[tuple[str, str], list[float]] = {}
-    for strategy in STRATEGIES:
-        for group in ("trained", "untrained"):
-            for seed in range(1, given.seeds + 1):
-                chosen = [r for r in rows if r[0] == strategy and r[3] == group and r[1] == seed]
-                total = sum(row[4] * row[5] for row in chosen)
-                mean = total / sum(row[5] for row in chosen)
-                means.setdefault((strategy, group), []).append(mean)
-            print(f"{strategy:10} {group:10} {interval(means[strategy, group])}")
-    for strategy in STRATEGIES[1:]:
-        for group in ("trained", "untrained"):
-            pairs = zip(means[strategy, group], means["shuffled", group], strict=True)
+    for group in ("trained", "untrained"):
+        means = {}
+        for strategy, asked in ASKED:
+            chosen = [row for row in rows if row[:2] == (strategy, asked) and row[4] == group]
+            means[strategy, asked] = by_seed(chosen, given.seeds)
+            print(f"{group:10} {strategy:9} asked by {asked:7} {interval(means[strategy, asked])}")
+        for asked in ("direct", "prompt"):
+            pairs = zip(means["prompt", "prompt"], means["shuffled", asked], strict=True)
             less = interval([paired - shuffled for paired, shuffled in pairs])
-            print(f"{strategy:10} {group:10} minus shuffled: {less}")
+            print(f"{group:10} pairs minus shuffled asked by {asked:7} {less}")
+
+
+def by_seed(rows: list[tuple[Any, ...]], seeds: int) -> list[float]:
+    """The mean over the tokens of all targets, for each seed."""
+    found = []
+    for seed in range(1, seeds + 1):
+        own = [row for row in rows if row[2] == seed]
+        found.append(sum(row[5] * row[6] for row in own) / sum(row[6] for row in own))
+    return found
 
 
 if __name__ == "__main__":
