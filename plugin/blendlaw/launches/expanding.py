@@ -34,6 +34,11 @@ def left_open(name: str) -> str:
     return f"{OPEN}{'_'.join(name.replace(OPEN, '').split())}{OPEN}"
 
 
+def shown(text: str) -> str:
+    """``text`` for people, what is open with a dollar."""
+    return re.sub(rf"{OPEN}(.*?){OPEN}", r"$\1", text, flags=re.DOTALL)
+
+
 class Variables:
     """What a script has set: texts and arrays. ``$1`` and what the environment has are open."""
 

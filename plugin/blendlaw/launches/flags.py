@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from blendlaw.errors import InputError
-from blendlaw.launches.expanding import OPEN, Variables
+from blendlaw.launches.expanding import OPEN, Variables, shown
 from blendlaw.launches.script import read_script
 
 TRAINS = {"train-iters", "train-samples", "global-batch-size", "lr"}
@@ -73,7 +73,7 @@ class Launch:
         if not values:
             raise Open(f"--{flag} is not given")
         if OPEN in values[0]:
-            raise Open(f"--{flag} is {values[0].replace(OPEN, '$', 1).replace(OPEN, '')}")
+            raise Open(f"--{flag} is {shown(values[0])}")
         return values[0]
 
     def number(self, flag: str, default: int | None = None, least: int = 1) -> int:
@@ -148,13 +148,17 @@ class Launch:
 
 
 def read_launch(
-    text: str, gpus: int | None = None, megatron: tuple[int, int] | None = None
+    text: str,
+    gpus: int | None = None,
+    megatron: tuple[int, int] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Launch:
     """The first training command in a script or a command line.
 
-    Raises InputError where there is none.
+    ``environment`` are variables that it would find set. Raises InputError where there is none.
     """
-    script = read_script(BROKEN.sub(lambda found: found[0].rstrip(), text))  # as it was meant
+    meant = BROKEN.sub(lambda found: found[0].rstrip(), text)
+    script = read_script(meant, environment)
     for words in script.commands:
         at = next((n for n, word in enumerate(words) if re.search(r"\w\.py$", word)), None)
         while at is not None and at + 1 < len(words) and words[at + 1].endswith(".py"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from blendlaw.errors import InputError
 from blendlaw.launches import fp8, parallel, schedules
+from blendlaw.launches.expanding import shown
 from blendlaw.launches.flags import Finding, Launch, Open, error
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def lint_launch(
             found.append(
                 error(flag, str(InputError(wrong.problem, value=wrong.value)), "correct it")
             )
+    script = shown(launch.script)
     return LaunchLint(
-        launch.script, launch.ranks, tuple(dict.fromkeys(found)), tuple(dict.fromkeys(notes))
+        script, launch.ranks, tuple(dict.fromkeys(found)), tuple(dict.fromkeys(notes))
     )

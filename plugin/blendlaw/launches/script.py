@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -225,9 +225,12 @@ class Script:
                 break
 
 
-def read_script(text: str) -> Script:
-    """The commands of ``text``, with what ``#SBATCH`` lines tell as Slurm's variables."""
-    script = Script(Variables(_slurm(text)))
+def read_script(text: str, environment: Mapping[str, str] | None = None) -> Script:
+    """The commands of ``text``, with what ``#SBATCH`` lines tell as Slurm's variables.
+
+    ``environment`` are further variables that it would find set.
+    """
+    script = Script(Variables({**(environment or {}), **_slurm(text)}))
     script.read(text)
     return script
 
