@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from blendlaw.errors import InputError
-from blendlaw.plan import Plan, read_plan
+from blendlaw.plan import read_plan
 from blendlaw.run_folder import say
 from blendlaw_hooks import cpu
 from blendlaw_hooks.adapter import Adapter, Job, around
@@ -67,15 +67,14 @@ class Launch(Adapter):
         self.validated(arguments["iteration"], split)
 
 
-def bind(plan: Plan, folder: Path) -> None:
-    """Put blendlaw into ``megatron.training``; to be called before the script imports from it.
+def bind(launch: Launch) -> None:
+    """Put ``launch`` into ``megatron.training``; to be called before the script imports from it.
 
     Raises InputError if this Megatron has not what is bound.
     """
     import megatron.training as package
     from megatron.training import training
 
-    launch = Launch(plan, folder)
     pretrain = training.pretrain
     for name in ("train_valid_test_dataset_provider", "forward_step_func"):
         if name not in inspect.signature(pretrain).parameters:
@@ -115,19 +114,29 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not own.script.exists():
             raise InputError("no such script", file=own.script)
         plan = read_plan(own.blendlaw_plan)
-        sys.path.insert(0, str(own.script.resolve().parent))
+        beside(own.script)
         if own.blendlaw_cpu:
             cpu.install()
             rest += cpu.FLAGS  # the last of a flag counts
-        bind(plan, own.blendlaw_dir)
-        sys.argv = [str(own.script), *rest]
-        runpy.run_path(str(own.script), run_name="__main__")
+        run(own.script, rest, Launch(plan, own.blendlaw_dir))
     except (InputError, OSError) as error:
         if int(os.environ.get("RANK", 0)) == int(os.environ.get("WORLD_SIZE", 1)) - 1:
             say(f"error: {error}")
         raise SystemExit(1) from error
     if own.blendlaw_cpu:
         cpu.leave()
+
+
+def beside(script: Path) -> None:
+    """Modules are found first where ``script`` is, as Python has it of a script that it starts."""
+    sys.path.insert(0, str(script.resolve().parent))
+
+
+def run(script: Path, flags: Sequence[str], launch: Launch) -> None:
+    """Run Megatron's ``script`` with ``flags`` as if it were started itself, ``launch`` in it."""
+    bind(launch)
+    sys.argv = [str(script), *flags]
+    runpy.run_path(str(script), run_name="__main__")
 
 
 if __name__ == "__main__":
