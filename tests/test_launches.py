@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,11 +16,14 @@ from planted import MISTAKES, PLAN, SCRIPT, Mistake
 
 from blendlaw.cli import main
 from blendlaw.errors import InputError
+from blendlaw.files import MAX_BYTES
 from blendlaw.launches.expanding import OPEN
 from blendlaw.launches.flags import read_launch
 from blendlaw.launches.lint import LaunchLint, lint_launch
 from blendlaw.launches.script import read_script
-from blendlaw.plan import Plan, read_plan
+from blendlaw.observations import format_observations
+from blendlaw.plan import LanguagePlan, Plan, Run, Stage, read_plan
+from blendlaw.records import observe
 
 
 @pytest.fixture
@@ -48,6 +52,41 @@ def test_the_clean_script_is_clean(plan: Plan) -> None:
     found = linted(plan=plan)
     assert (found.script, found.gpus) == ("pretrain_gpt.py", 16)
     assert (found.findings, found.notes) == ((), ())
+
+
+def test_a_record_that_no_refit_could_read() -> None:
+    """With many languages losses.jsonl grows by their square; the interval that is told will do."""
+    languages = {f"L{n}": LanguagePlan() for n in range(120)}
+    tokens = 5_242_880_000.0
+    stages = (Stage("first", tokens, "uniform"), Stage("second", tokens, "uniform"))
+    many = Plan(Run(1.5e9, 2 * tokens, 4096), languages, stages)
+    interval = re.compile(r"set --log-interval (\d+)")
+
+    def told(flags: str) -> list[str]:
+        launch = read_launch(SCRIPT.replace("--eval-iters 16", f"--eval-iters 0 {flags}"))
+        found = lint_launch(launch, many).of("error")
+        return [each.change for each in found if each.flag == "--log-interval"]
+
+    (change,) = told("--log-interval 10")
+    wanted = interval.search(change)
+    assert wanted is not None
+    assert not told(f"--log-interval {wanted[1]}")
+    assert told(f"--log-interval {int(wanted[1]) // 2}")
+    row = observe(
+        dict.fromkeys(languages, (1.23456789, 123456.0)),
+        params=1.5e9,
+        tokens=1.6e12,
+        bytes_per_token=dict.fromkeys(languages, 3.5),
+        tokens_by_language=dict.fromkeys(languages, 12345678901.5),
+        unique_tokens=dict.fromkeys(languages, 123456789012),
+        run="run",
+        stage="first",
+        step=1000,
+        split="train",
+    )
+    rows = 20000 // int(wanted[1])
+    size = rows * len(format_observations(row, "jsonl"))
+    assert MAX_BYTES / 2 < size < MAX_BYTES  # what would really be written
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.what)

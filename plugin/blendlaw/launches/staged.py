@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
+from blendlaw.files import MAX_BYTES
 from blendlaw.launches.flags import Findings, Launch, error, warning
 from blendlaw.launches.refused import DATA, GRAPHED, OTHERS, flag_of
 from blendlaw.plan import Plan
 from blendlaw.schedule import SAMPLES_TOLERANCE
 
 LAUNCHER = "blendlaw-plan"
+ROW, ROW_OF_LANGUAGE = 230, 70
+"""Bytes of a row of losses.jsonl, and of what it says of each language, about as measured."""
 
 
 def data(launch: Launch, plan: Plan) -> Findings:
@@ -79,6 +84,21 @@ def validation(launch: Launch, plan: Plan) -> Findings:
         yield error("--eval-iters", problem, "set --eval-iters 0, or name some in the plan")
 
 
+def record(launch: Launch, plan: Plan) -> Findings:
+    """losses.jsonl, a row a language that tells of all languages, stays what a refit can read."""
+    if not launch.has(LAUNCHER):
+        return
+    count, interval = len(plan.languages), launch.number("log-interval", 100)
+    steps = plan.run.tokens / plan.run.sequence_length / launch.global_batch
+    size = steps / interval * count * (ROW + ROW_OF_LANGUAGE * count)
+    if size > MAX_BYTES:
+        problem = (
+            f"losses.jsonl would come to {size / 1e6:,.0f} MB: a refit reads {MAX_BYTES / 1e6:.0f}"
+        )
+        enough = 10 * math.ceil(1.2 * size / MAX_BYTES * interval / 10)
+        yield error("--log-interval", problem, f"set --log-interval {enough}")
+
+
 def pairs(launch: Launch, plan: Plan) -> Findings:
     """The launcher masks what packed pairs must not learn, and keeps FIM from those it trains."""
     if plan.pairs is None or not plan.pairs.in_run:
@@ -95,4 +115,4 @@ def pairs(launch: Launch, plan: Plan) -> Findings:
         yield error("--fim-data", problem, "leave it out, or pairs.valid_sources")
 
 
-RULES = (data, refused, sequences, amount, validation, pairs)
+RULES = (data, refused, sequences, amount, validation, record, pairs)
