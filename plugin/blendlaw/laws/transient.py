@@ -28,7 +28,7 @@ class Transient(PowerSum):
         *SIZE,
         Parameter("B", 1e-4, 1e3, log=True),
         Parameter("beta", 0.0, 1.2),
-        Parameter("C", 1e-6, 1e6, log=True),
+        Parameter("C", 1e-12, 1e6, log=True),
     )
     terms = (Term(0), Term(1, size=(2,)), Term(3, data=(4,)), Term(5, power=2.0))
     exponents = ((0.2, 0.6), (0.2, 0.5, 0.9))
