@@ -18,7 +18,8 @@ sample, so that none waits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import resource
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -38,6 +39,11 @@ from blendlaw_hooks import ranks
 from blendlaw_hooks.language_loss import LanguageLoss, Loss
 from blendlaw_hooks.staged_index import StagedIndex
 from blendlaw_hooks.trackers import Tracker
+
+FILES_OF_SOURCE = 6
+"""What Megatron keeps open of a source: its tokens and index, and three indices of a data set."""
+
+OTHER_FILES = 512
 
 
 class StagedRun:
@@ -79,6 +85,7 @@ class StagedRun:
         self._stage: int | None = None  # the one under way
         self._folder: RunFolder | None = None
         ranks.on_one(writer, lambda: _require_files(plan))
+        ranks.on_each(lambda: allow_open_files(len(list(_prefixes(plan)))))
         self.layout = lay_out(plan, samples, *([] if surplus is None else [surplus]))
         self.kinds: Kinds = ranks.on_one(writer, lambda: _kinds(plan))
         # With pairs every token says its kind, and these numbers of a sample's are not used.
@@ -252,10 +259,31 @@ def _kinds(plan: Plan) -> Kinds:
     return kinds_of(plan.languages, [source.prefix for source in pairs])
 
 
-def _require_files(plan: Plan) -> None:
-    """InputError where a source is not there; those in object stores are Megatron's to find."""
+def _prefixes(plan: Plan) -> Iterator[tuple[str, str]]:
+    """Every prefix that is read, and whose it is."""
     for name, language in plan.mixture.items():
         for source in (*language.sources, *language.valid_sources, *language.test_sources):
-            for path in (Path(source.prefix + ".idx"), Path(source.prefix + ".bin")):
-                if "://" not in source.prefix and not path.exists():
-                    raise InputError(f"no such file, a source of {name}", file=path)
+            yield source.prefix, name
+
+
+def _require_files(plan: Plan) -> None:
+    """InputError where a source is not there; those in object stores are Megatron's to find."""
+    for prefix, name in _prefixes(plan):
+        for path in (Path(prefix + ".idx"), Path(prefix + ".bin")):
+            if "://" not in prefix and not path.exists():
+                raise InputError(f"no such file, a source of {name}", file=path)
+
+
+def allow_open_files(sources: int) -> None:
+    """Let this process, and the loaders it forks, keep so many sources open.
+
+    The usual limit, 1,024 files, is that of 150 sources. InputError if it may not be raised.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_OF_SOURCE * sources + OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        problem = f"{sources} sources need {wanted} open files: raise the limit (ulimit -Hn)"
+        raise InputError(problem, value=hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

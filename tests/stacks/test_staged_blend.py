@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import resource
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -39,6 +41,7 @@ from megatron.core.datasets.utils import normalize  # noqa: E402
 
 from blendlaw_hooks.staged_blend import StagedBlend, build_staged_blend  # noqa: E402
 from blendlaw_hooks.staged_index import StagedIndex  # noqa: E402
+from blendlaw_hooks.staged_run import FILES_OF_SOURCE  # noqa: E402
 
 LENGTH = 16
 
@@ -447,3 +450,47 @@ def test_a_full_disk_is_met_before_the_stage_is_recorded(tmp_path: Path) -> None
     assert len(list(cache.iterdir())) == 3  # those of the first stage
     ours.index.prepare(record)
     assert len(list(cache.iterdir())) == 6
+
+
+# Many sources.
+
+
+def test_as_many_files_are_open_as_the_limit_is_raised_for(
+    prefixes: list[str], tmp_path: Path
+) -> None:
+    """Megatron's files of a source, counted: more would end in `Too many open files`."""
+
+    def opened(count: int) -> int:
+        laid = layout([8], ["Go", "C", "Rust", "Java"][:count], 4)
+        sources = zip(laid.sources, prefixes, strict=False)
+        laid = replace(laid, sources=tuple(replace(s, prefix=p) for s, p in sources))
+        path = tmp_path / f"{count}.jsonl"
+        decide(path, laid, 0, [1 / count] * count)
+        config = megatron_config(prefixes, [0.25] * 4, str(tmp_path / "cache"))
+        kinds = Kinds(("Go", "C", "Rust", "Java"))
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        data = build_staged_blend(GPTDataset, StagedIndex(laid, path), config, lambda: True, kinds)
+        assert data is not None
+        assert all(len(dataset) for dataset in data.datasets)
+        return len(list(Path("/proc/self/fd").iterdir())) - before
+
+    opened(4)  # the indices are made
+    assert opened(4) - opened(2) == 2 * FILES_OF_SOURCE
+
+
+@pytest.mark.parametrize("hard", [4096, 900])
+def test_the_limit_of_open_files_is_raised_or_told(hard: int) -> None:
+    code = (
+        "import resource\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, (64, {hard}))\n"
+        "from blendlaw_hooks.staged_run import allow_open_files\n"
+        "allow_open_files(100)\n"
+        "print(len([open('/dev/null') for _ in range(600)]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if hard == 4096:
+        assert done.stdout == "600\n", done.stderr
+    else:
+        assert "100 sources need 1112 open files: raise the limit (ulimit -Hn) (got 900)" in (
+            done.stderr
+        )
