@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import os
 import time
-import tomllib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ import torch
 from blendlaw.errors import InputError
 from blendlaw.plan import Plan, read_plan
 from blendlaw.run_folder import say
+from blendlaw.values import key_value
 from blendlaw_hooks import cpu
 from blendlaw_hooks.trainer_setup import OutOfVocabulary, device, join
 
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module=r"megatron\.")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(megatron|torch)\.")
     try:
-        changes = dict(_change(each) for each in given.set)
+        changes = dict(key_value(each, "--set") for each in given.set)
         train(given.plan, given.dir, cache=given.cache, stop_at=given.stop_at, **changes)
     except (InputError, OSError) as error:
         # Every rank has met it, but for one kind; some errors come before the ranks have met.
@@ -89,17 +89,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     if device().type == "cpu":
         cpu.leave()
     torch.distributed.destroy_process_group()
-
-
-def _change(given: str) -> tuple[str, Any]:
-    """KEY=VALUE, the value as in TOML; a word need not be quoted."""
-    key, equals, value = given.partition("=")
-    if not equals:
-        raise InputError("it is KEY=VALUE", column="--set", value=given)
-    try:
-        return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key, value
 
 
 if __name__ == "__main__":

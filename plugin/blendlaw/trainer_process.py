@@ -79,7 +79,8 @@ class TrainerProcess:
         except subprocess.TimeoutExpired:
             return True
         if status:
-            raise _failed(self._folder / LOG, self._begin, status)
+            ended = f"it ended with status {status}"
+            raise failed(self._folder / LOG, self._begin, ended)
         return False
 
     def end(self) -> None:
@@ -136,6 +137,8 @@ def _end_with_parent() -> None:
     """In the child: be asked to end when the parent has, even by kill -9."""
     PR_SET_PDEATHSIG = 1
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    # Slurm warns every process of a job by it; what follows is the parent's to decide.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 def last_step(folder: Path) -> int:
@@ -149,12 +152,18 @@ def last_step(folder: Path) -> int:
     return int(found[-1]) if found else 0
 
 
-def _failed(log: Path, begin: int, status: int) -> Failed:
-    """What the log says of it, from byte ``begin`` on."""
-    text = log.read_bytes()[begin:].decode(errors="replace")
+def newest_checkpoint(folder: Path) -> int:
+    """The step of the newest checkpoint in a run's folder; 0 if there is none."""
+    names = [path.name.removeprefix("step-") for path in folder.glob("checkpoints/step-*")]
+    return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
+def failed(log: Path, begin: int, ended: str) -> Failed:
+    """What the log says of it, from byte ``begin`` on; ``ended`` where it says nothing."""
+    text = log.read_bytes()[begin:].decode(errors="replace") if log.exists() else ""
     own = TORCHRUN.split(text, 1)[0].rstrip()
     told = re.findall(r"^blendlaw: error: (.*)", text, re.MULTILINE)
-    problem = told[0] if told else f"it ended with status {status}; see the end of the log"
+    problem = told[0] if told else f"{ended}; see the end of the log"
     failed = Failed(f"the training failed: {problem}", file=log)
     failed.tail = "\n".join((own or text).splitlines()[-SHOWN:])
     return failed

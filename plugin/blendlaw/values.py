@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,3 +99,14 @@ def whole(value: Any, column: str) -> int:
     if not result.is_integer() or abs(result) >= 2**53:
         raise InputError("not a whole number below 2^53", column=column, value=value)
     return int(result)
+
+
+def key_value(given: str, option: str) -> tuple[str, Any]:
+    """KEY=VALUE of ``option``, the value as in TOML; a word need not be quoted."""
+    key, equals, value = given.partition("=")
+    if not equals:
+        raise InputError("it is KEY=VALUE", column=option, value=given)
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value

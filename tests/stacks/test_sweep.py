@@ -16,7 +16,8 @@ from blendlaw.errors import InputError
 from blendlaw.observations import read_observations
 from blendlaw.records import key
 from blendlaw.sweep.gather import constant_at, gather
-from blendlaw.sweep.local import sweep
+from blendlaw.sweep.local import Local
+from blendlaw.sweep.loop import sweep
 from blendlaw.sweep.runs import find_runs
 
 torch = pytest.importorskip("torch", reason="needs torch")
@@ -128,7 +129,7 @@ echo "$last" >> {runs}/order
     failures = sweep(
         runs,
         find_runs(runs),
-        at_once=2,
+        Local(2),
         finished=lambda run: ended.append(run.name),
         say=said.append,
     )
@@ -137,7 +138,7 @@ echo "$last" >> {runs}/order
     assert len(said) == 2
     assert len((runs / "order").read_text().split()) == 5
     # Once more: only what failed.
-    sweep(runs, find_runs(runs), at_once=2, retries=0)
+    sweep(runs, find_runs(runs), Local(2), retries=0)
     assert len((runs / "order").read_text().split()) == 5
 
 
@@ -164,7 +165,7 @@ def test_what_is_refused(runs: Path, tmp_path: Path) -> None:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
         with pytest.raises(InputError, match="another run is using it"):
-            sweep(runs, [], at_once=1)
+            sweep(runs, [], Local(1))
         other.communicate()
 
 

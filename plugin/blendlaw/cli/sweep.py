@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,21 +16,25 @@ from blendlaw.errors import InputError
 
 if TYPE_CHECKING:
     from blendlaw.sweep.gather import Gathered
+    from blendlaw.sweep.loop import Launcher
     from blendlaw.sweep.runs import SweptRun
 
 OBSERVATIONS = "observations.jsonl"
-FIT = "fit.json"
 
 
 @click.command("sweep")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--at-once", type=click.IntRange(1), help="Runs at a time.  [default: cores / ranks]")
+@click.option("--at-once", type=click.IntRange(1), help="Runs at a time.  [default: as fit here]")
 @click.option("--ranks", type=click.IntRange(1), default=1, show_default=True, help="Of each run.")
 @click.option("--gpus", default=0, show_default=True, help="Of this machine; 0 trains on the CPU.")
 @click.option("--retries", type=click.IntRange(0), default=1, show_default=True, help="Of a run.")
 @click.option("--split", type=click.Choice(["valid", "train"]), default="valid", show_default=True)
 @click.option("--curves", is_flag=True, help="Losses on the way too, where the schedule allows it.")
 @click.option("--law", help="Fit this law (or auto) whenever a run has ended.")
+@click.option(
+    "--slurm", multiple=True, metavar="KEY=VALUE", help="As jobs of Slurm: partition=gpu, time=240…"
+)
+@click.option("--dry-run", is_flag=True, help="Show the Slurm script, and submit nothing.")
 @json_option
 def command(
     folder: Path,
@@ -41,44 +45,57 @@ def command(
     split: str,
     curves: bool,
     law: str | None,
+    slurm: Sequence[str],
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Do the runs of FOLDER, each a folder with a plan.toml, with the trainer.
 
+    They train on this machine or, with --slurm, as jobs of a cluster.
+
     What they measured goes to FOLDER/observations.jsonl as they end. Killed at any moment, the
     same command goes on; runs that are done are not done again.
     """
+    from blendlaw.files import write_atomically
+    from blendlaw.observations import format_observations
     from blendlaw.sweep.gather import gather
-    from blendlaw.sweep.local import environment_of, sweep
+    from blendlaw.sweep.loop import sweep
+    from blendlaw.sweep.refit import Refits
     from blendlaw.sweep.runs import find_runs
     from blendlaw.trainer_process import missing
 
+    runs = find_runs(folder)
+    if dry_run:
+        emit(_script(folder, runs, at_once, ranks, slurm))
+        return
     if absent := missing():
         raise InputError(f"training needs {', '.join(absent)}: pip install 'blendlaw[train]'")
-    runs = find_runs(folder)
+    launcher = _launcher(folder, runs, at_once, ranks, gpus, slurm)
+    refits = None if law is None else Refits(folder, law)
 
     def written(_: SweptRun | None = None) -> Gathered:
         found = gather(runs, split="train" if split == "train" else "valid", curves=curves)
-        _write(folder, found, law)
+        if found.observations:
+            rows = list(found.observations)
+            write_atomically(folder / OBSERVATIONS, format_observations(rows, "jsonl"))
+            if refits is not None and (told := refits.again(found)) is not None:
+                log(told)
         return found
 
-    cores = len(os.sched_getaffinity(0))
     with _bars(runs) as progress:
         failures = sweep(
             folder,
             runs,
-            at_once=at_once or max(1, (gpus or cores) // ranks),
-            ranks=ranks,
+            launcher,
             retries=retries,
-            environment=environment_of(gpus),
             progress=progress,
             finished=written,
             say=log,
         )
     found = written()
     done = {run.name: run.done for run in runs}
-    told = {"done": done, "observations": len(found.observations), "left_out": found.left_out}
-    emit(json.dumps(told, indent=2) if as_json else _table(runs))
+    counts = {"observations": len(found.observations), "left_out": found.left_out}
+    emit(json.dumps({"done": done} | counts, indent=2) if as_json else _table(runs))
     if found.left_out:
         log(f"left out {found.left_out} losses in the midst of a schedule")
     for failure in failures:
@@ -89,24 +106,38 @@ def command(
     log(f"wrote {folder / OBSERVATIONS}: {count}")
 
 
-def _write(folder: Path, found: Gathered, law: str | None) -> None:
-    """The observations so far and, if they can be fitted yet, the fit."""
-    from blendlaw.files import write_atomically
-    from blendlaw.fitting import fit
-    from blendlaw.observations import format_observations
+def _launcher(
+    folder: Path,
+    runs: list[SweptRun],
+    at_once: int | None,
+    ranks: int,
+    gpus: int,
+    slurm: Sequence[str],
+) -> Launcher:
+    """Where the runs are done."""
+    from blendlaw.sweep.local import Local, environment_of
+    from blendlaw.sweep.slurm import Slurm, parameters
 
-    if not found.observations:
-        return
-    rows = list(found.observations)
-    write_atomically(folder / OBSERVATIONS, format_observations(rows, "jsonl"))
-    if law is None:
-        return
-    try:
-        fitted = fit(rows, law)
-    except InputError as error:
-        log(f"not fitted after {found.runs} runs: {error}")
-    else:
-        write_atomically(folder / FIT, fitted.to_json())
+    if not slurm:
+        fit = max(1, (gpus or len(os.sched_getaffinity(0))) // ranks)
+        return Local(at_once or fit, ranks, environment_of(gpus), log)
+    if gpus:
+        raise click.UsageError("--gpus is of this machine: give jobs --slurm gpus_per_node=N")
+    return Slurm(folder, at_once or len(runs), ranks, parameters(slurm), say=log)
+
+
+def _script(
+    folder: Path, runs: list[SweptRun], at_once: int | None, ranks: int, slurm: Sequence[str]
+) -> str:
+    """What sbatch would be given."""
+    if not slurm:
+        raise click.UsageError("--dry-run shows the script of --slurm KEY=VALUE")
+    from blendlaw.sweep.slurm import Slurm, parameters
+
+    left = [run for run in runs if not run.done]
+    if not left:
+        raise InputError("all runs are done: there is nothing to submit", file=folder)
+    return Slurm(folder, at_once or len(runs), ranks, parameters(slurm)).script(left)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The runs of a sweep: folders with a plan.toml each, and how far they are.
 
-A run that is done has a done.json, written once its training has ended well.
+A run that is done has a done.json, written once its training has ended well. One that a job of a
+cluster does has its id in job.json.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from blendlaw.schedule import claim
 from blendlaw.trainer_process import last_step
 
 DONE = "done.json"
+JOB = "job.json"
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,39 @@ class SweptRun:
         except InputError:
             return False
 
+    @property
+    def job(self) -> str | None:
+        """The id of the job that it is entrusted to, if it is to one."""
+        try:
+            found = json.loads(read_text(self.folder / JOB))["job"]
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            problem = f"not what a sweep wrote: {error}"
+            raise InputError(problem, file=self.folder / JOB) from None
+        return str(found)
+
+    def entrust(self, job: str | None) -> None:
+        """Note the job that is to do it: no other one begins. None: none does."""
+        if job is None:
+            (self.folder / JOB).unlink(missing_ok=True)
+        else:
+            write_atomically(self.folder / JOB, json.dumps({"job": job}) + "\n")
+
     def finish(self) -> None:
         """Note that it has ended well."""
         done = {"plan": read_text(self.plan_file), "steps": self.steps}
         write_atomically(self.folder / DONE, json.dumps(done) + "\n")
+
+
+def read_run(folder: Path) -> SweptRun:
+    """The run in ``folder``. Raises InputError if its plan is bad; OSError."""
+    file = folder / "plan.toml"
+    plan = read_plan(file)
+    try:
+        return SweptRun(folder, plan, plan.steps)
+    except InputError as error:
+        raise replace(error, file=file) from None
 
 
 def find_runs(folder: Path) -> list[SweptRun]:
@@ -76,13 +107,7 @@ def find_runs(folder: Path) -> list[SweptRun]:
 
     Raises InputError if there is none, or if a plan is bad; OSError.
     """
-    runs = []
-    for file in sorted(folder.glob("*/plan.toml")):
-        plan = read_plan(file)
-        try:
-            runs.append(SweptRun(file.parent, plan, plan.steps))
-        except InputError as error:
-            raise replace(error, file=file) from None
+    runs = [read_run(file.parent) for file in sorted(folder.glob("*/plan.toml"))]
     if not runs:
         raise InputError("no folders with a plan.toml, as blendlaw experiments makes", file=folder)
     return runs
