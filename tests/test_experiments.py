@@ -25,8 +25,9 @@ from blendlaw.experiments.belief import (
 from blendlaw.experiments.candidates import Candidates, candidates
 from blendlaw.experiments.criterion import regret_matrices, regrets, tangent_inverse
 from blendlaw.experiments.design import allocation_problem
-from blendlaw.experiments.folders import plan_of, write_runs
+from blendlaw.experiments.folders import designs, plan_of, stated, write_runs
 from blendlaw.experiments.search import choose, covariance, gains
+from blendlaw.experiments.step_law import batch, learning_rate
 from blendlaw.fitted import law_named
 from blendlaw.plan import LanguagePlan, Plan, Run, Stage
 from blendlaw.plan_sources import Source
@@ -265,7 +266,7 @@ def test_one_model_size_and_budget_are_what_exponential_asks_for() -> None:
 def test_what_is_measured_counts() -> None:
     first = small("chinchilla", noise=0.01)
     law = law_named("chinchilla")
-    possible = candidates(plan(), law, (2e7, 6e7), (5e8, 2e9, 8e9))
+    possible = candidates(plan(), law, (2e7, 6e7), (6e8, 2.4e9, 9e9))
     truth = believed(law, possible, (), None).centre
     then = small("chinchilla", noise=0.01, observations=asked("chinchilla", possible, truth, 0.01))
     assert then.observations == possible.measured.sum()
@@ -289,6 +290,7 @@ def test_runs_that_cost_more_than_they_bring_are_not_worth_doing() -> None:
     ("options", "told"),
     [
         ({"flops": 1e10}, "below the cheapest run"),
+        ({"sizes": [1e5], "levels": [1e5]}, "no candidate run tells anything of chinchilla"),
         ({"flops": -1.0}, "must be a positive number"),
         ({"flops": float("nan")}, "must be a positive number"),
         ({"noise": 0.0}, "the noise must be"),
@@ -375,6 +377,74 @@ tensor_parallel = 2
         assert "blendlaw_hooks.trainer" in (tmp_path / run.name / "run.sh").read_text()
 
 
+def test_rates_and_batches_are_the_step_laws() -> None:
+    """Against what others found best (Lingle's repetition, within one step of his grids)."""
+    for params, tokens, rate, size in (
+        (46e6, 128e6, 1.95e-3, 32768),
+        (109e6, 128e6, 0.98e-3, 32768),
+        (46e6, 512e6, 2.76e-3, 65536),
+        (109e6, 1024e6, 1.95e-3, 131072),
+        (368e6, 1024e6, 0.98e-3, 131072),
+    ):
+        assert abs(np.log2(learning_rate(params, tokens) / rate)) < 0.5
+        assert abs(np.log2(batch(tokens, 1024, 4) * 1024 / size)) <= 1
+    assert learning_rate(1e5, 1e8) == 3.9e-3
+    assert learning_rate(1e13, 1e6) == 1e-5
+    assert batch(1e6, 4096, 4) == 4, "a micro-batch at least"
+    assert batch(1e9, 512, 6) % 6 == 0
+
+
+@pytest.mark.parametrize("given", ["", "learning_rate = 1e-3", "global_batch = 16"])
+def test_what_the_plan_states_stays(tmp_path: Path, given: str) -> None:
+    """Be it the trainer's own default."""
+    path = tmp_path / "plan.toml"
+    path.write_text(
+        "[run]\nparams = 1e9\ntokens = 1e10\nsequence_length = 512\n"
+        "[languages.Go]\nsources = ['go']\n[languages.Rust]\nsources = ['rust']\n"
+        f"[trainer]\nvocabulary = 32000\n{given}\n"
+    )
+    large = read_plan(path)
+    found = experiments(large, flops=1e18, law="chinchilla", sizes=[2e7], levels=[1e9], most=1)
+    write_runs(found, large, tmp_path, stated(path))
+    made = read_plan(tmp_path / found.runs[0].name / "plan.toml").trainer
+    # Of 20M parameters with these embeddings 9.8M are left, by the shape that the trainer takes.
+    body = 2e7 - 2 * 32000 * 160
+    rate = 1e-3 if "rate" in given else min(3.9e-3, learning_rate(body, 1e9))
+    assert made.learning_rate == pytest.approx(rate, rel=0.02)
+    assert made.global_batch == (16 if "batch" in given else 128)
+
+
+def test_names_tell_runs_of_two_designs_apart() -> None:
+    options = {"sizes": (2e7,), "levels": (5e8, 2e9)}
+    first, other = small("chinchilla", **options), small("chinchilla", sizes=(6e7,), flops=1e19)
+    names = [run.name for run in (*first.runs, *other.runs)]
+    assert len(set(names)) == len(names)
+    assert [run.name for run in small("chinchilla", **options).runs] == names[: len(first.runs)]
+    later = small("chinchilla", **options, first=10)
+    assert [run.name[8:] for run in later.runs] == [run.name[8:] for run in first.runs]
+    assert later.runs[0].name.startswith("run-010-")
+
+
+def test_no_run_is_measured_twice() -> None:
+    options = {"flops": 5e17, "sizes": (2e7,), "levels": (5e8, 2e9), "noise": 0.01}
+    first = small("chinchilla", **options)
+    law = law_named("chinchilla")
+    every = candidates(plan(), law, (2e7,), (5e8, 2e9))
+    done = {(run.params, run.tokens, *run.weights.items()) for run in first.runs}
+    seen = [
+        replace(loss, tokens=0.995 * loss.tokens)  # whole steps: a little less than was asked for
+        for loss in asked("chinchilla", every, believed(law, every, (), None).centre, 0.01)
+        if (loss.params, loss.tokens, *((k, v) for k, v in loss.shares().items() if v)) in done
+    ]
+    assert seen
+    then = small("chinchilla", **options, observations=seen)
+    assert then.runs
+    assert not done & {(run.params, run.tokens, *run.weights.items()) for run in then.runs}
+    losses = asked("chinchilla", every, believed(law, every, (), None).centre, 0.01)
+    with pytest.raises(InputError, match="measured already"):
+        small("chinchilla", **options, observations=losses)
+
+
 def test_a_language_without_sources_cannot_be_trained_on(tmp_path: Path) -> None:
     bare = replace(plan(), languages={name: LanguagePlan() for name in NAMES})
     found = experiments(bare, flops=2e18, law="chinchilla")
@@ -409,9 +479,17 @@ def test_the_command(
     assert "of 2 GPU hours" in hours
     status, out, table = run("--flops", "3e18", *small, "-o", "runs")
     assert (status, out) == (0, "")
-    assert "run-003" in table
-    assert Path("runs/run-003/run.sh").exists()
-    assert run("--flops", "3e18", *small, "-o", "runs")[0] == 1  # there already
+    first = sorted(path.parent.name for path in Path("runs").glob("*/run.sh"))
+    assert [name[:7] for name in first] == ["run-001", "run-002", "run-003"]
+    assert first[2] in table
+    # A further design goes on after it.
+    kept = Path("runs/experiments.json").read_text()
+    assert run("--flops", "3e18", *small, "-o", "runs")[0] == 0
+    every = sorted(path.parent.name for path in Path("runs").glob("*/run.sh"))
+    assert every[:3] == first
+    assert [name[:7] for name in every[3:]] == ["run-004", "run-005", "run-006"]
+    assert Path("runs/experiments-1.json").read_text() == kept
+    assert [len(design.runs) for design in designs("runs")] == [3, 3]
     for usage in (
         (),
         ("--flops", "1", "--gpu-hours", "1"),

@@ -42,7 +42,7 @@ def command(
 ) -> None:
     """Choose small runs that make the allocation of PLAN's run as certain as a budget can."""
     from blendlaw.experiments import experiments
-    from blendlaw.experiments.folders import require_new, write_runs
+    from blendlaw.experiments.folders import designs, stated, write_runs
     from blendlaw.observations import read_observations
     from blendlaw.plan import read_plan
 
@@ -54,8 +54,7 @@ def command(
     if len(budgets) != 1:
         raise click.UsageError("give the budget as --flops or as --gpu-hours with --tflops")
     planned = read_plan(plan)
-    if output is not None:
-        require_new(output)
+    before = designs(output) if output is not None else []
     found = experiments(
         planned,
         flops=budgets[0],
@@ -65,9 +64,10 @@ def command(
         levels=tokens,
         noise=noise,
         most=runs,
+        first=1 + sum(len(design.runs) for design in before),
     )
     if output is not None:
-        write_runs(found, planned, output)
+        write_runs(found, planned, output, stated(plan))
         log(describe(found, an_hour).rstrip("\n"))
     else:
         emit(found.to_json() if as_json else describe(found, an_hour))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blendlaw.errors import InputError
 from blendlaw.laws.base import Array, Law, Runs
+from blendlaw.observations import Observation
 from blendlaw.plan import Plan
 from blendlaw.problems import BILLION, Worth, matrix
 
@@ -19,6 +21,8 @@ SIZES, LEVELS = 4, 7
 SIZE_RANGE = (1 / 100, 1 / 10)
 TOKEN_RANGE = (1 / 1000, 1 / 10)
 """Where they lie, as parts of the run's own."""
+SAME = 0.02
+"""Counts and shares that differ by less are of one run: it trains in whole steps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +49,23 @@ class Candidates:
     def kind(self, run: int) -> str:
         """``alone``, ``pair`` or ``mixture``, by how many languages the run trains on."""
         return {1: "alone", 2: "pair"}.get(int((self.shares[run] > 0).sum()), "mixture")
+
+    def name(self, run: int, number: int) -> str:
+        """A name for it as the ``number``-th: what it trains is in it, so that no two runs of two
+        designs have one name."""
+        content = f"{self.params[run]} {self.tokens[run]} {self.weights(run)}"
+        return f"run-{number:03d}-{crc32(content.encode()) & 0xFFFF:04x}"
+
+    def done(self, observations: Sequence[Observation]) -> NDArray[np.bool_]:
+        """Which runs, (n,), some of ``observations`` are of: nothing new would come of them."""
+        found = np.zeros(len(self), dtype=bool)
+        for each in observations:
+            shares = each.shares()
+            away = self.shares - [shares.get(name, 0.0) for name in self.languages]
+            tokens = np.abs(self.tokens / each.tokens - 1)
+            size = np.abs(self.params / each.params - 1)
+            found |= np.maximum(np.maximum(size, tokens), np.abs(away).max(1)) < SAME
+        return found
 
     def weights(self, run: int) -> dict[str, float]:
         """The shares of the languages whose loss the run tells, 0 where it only measures them."""

@@ -24,7 +24,8 @@ def regret_matrices(problem: AllocationProblem, theta: Array) -> Array:
     """M of each language at each of s points of the parameters, (s, t, p, p).
 
     ``theta`` is (s, t, p), the solver's coordinates; at each the objective must be finite at
-    uniform weights. Nats per token of the mean loss. Off-diagonal blocks are not needed: languages
+    uniform weights. Not finite where a best weight is next to none, as far beyond what is measured.
+    Nats per token of the mean loss. Off-diagonal blocks are not needed: languages
     are fitted apart, so errors of their parameters are independent.
     """
     weights = problem.solve(theta).weights
@@ -32,7 +33,8 @@ def regret_matrices(problem: AllocationProblem, theta: Array) -> Array:
     lower, upper = problem.limits.lower, problem.limits.upper
     across = tangent_inverse(hessian, (weights > lower) & (weights < upper))
     mixed = mixed_derivatives(problem, theta, weights)
-    return 0.5 * mixed @ across[:, None] @ np.swapaxes(mixed, -1, -2)
+    with np.errstate(invalid="ignore"):
+        return 0.5 * mixed @ across[:, None] @ np.swapaxes(mixed, -1, -2)
 
 
 def mixed_derivatives(problem: AllocationProblem, theta: Array, weights: Array) -> Array:

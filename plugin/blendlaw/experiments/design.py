@@ -10,7 +10,7 @@ import numpy as np
 from blendlaw.allocation_problem import AllocationProblem, Spans
 from blendlaw.errors import InputError
 from blendlaw.estimate import natural
-from blendlaw.experiments.belief import Belief, believed, slopes
+from blendlaw.experiments.belief import EARLY, Belief, believed, slopes
 from blendlaw.experiments.candidates import Candidates, candidates
 from blendlaw.experiments.criterion import finite, regret_matrices, regrets
 from blendlaw.experiments.result import Experiments, ProxyRun
@@ -38,12 +38,14 @@ def experiments(
     levels: Sequence[float] = (),
     noise: float | None = None,
     most: int = MOST,
+    first: int = 1,
 ) -> Experiments:
     """Proxy runs for at most ``flops`` that make the allocation of ``plan``'s run surest.
 
     ``law`` is what will be fitted (the plan's ``refit.law`` if None), ``observations`` what is
     measured already, ``sizes`` and ``levels`` the parameters and tokens to choose among (counts),
-    ``noise`` the relative standard deviation of a loss. At most ``most`` runs, none twice.
+    ``noise`` the relative standard deviation of a loss. At most ``most`` runs, none twice and none
+    that is measured already; their names are numbered from ``first``.
 
     Raises InputError where nothing can be designed: a law that is unknown, joint or ``auto``, one
     language, a budget below the cheapest run, no data for any run, limits that leave no choice.
@@ -57,10 +59,6 @@ def experiments(
     if most < 1:
         raise InputError("the number of runs must be at least 1", value=most)
     possible = candidates(plan, rules, sizes, levels)
-    if (cheapest := possible.flops.min()) > flops:
-        raise InputError(
-            f"the budget of {flops:.4g} FLOPs is below the cheapest run's {cheapest:.4g}"
-        )
     known = set(possible.languages)
     named = [_named(o, possible.languages) for o in observations]
     useful = [o for o in named if o.language in known and known >= set(o.shares())]
@@ -70,7 +68,14 @@ def experiments(
         )
     belief = believed(rules, possible, useful, noise)
     problem = allocation_problem(rules, plan, possible, belief)
-    return _designed(rules, plan, possible, belief, problem, flops, most)
+    left = possible.rows(~possible.done(useful))
+    if not len(left):
+        raise InputError("all candidate runs are measured already: name other sizes or tokens")
+    if (cheapest := left.flops.min()) > flops:
+        raise InputError(
+            f"the budget of {flops:.4g} FLOPs is below the cheapest run's {cheapest:.4g}"
+        )
+    return _designed(rules, plan, left, belief, problem, flops, most, first)
 
 
 def _designed(
@@ -81,8 +86,14 @@ def _designed(
     problem: AllocationProblem,
     budget: float,
     most: int,
+    first: int,
 ) -> Experiments:
     runs = chosen(law, possible, belief, problem, budget, most).runs
+    if not runs:
+        raise InputError(
+            f"no candidate run tells anything of {law.name}: by what is believed their losses are "
+            f"above {EARLY:g} nats; name larger sizes or tokens, or give observations"
+        )
     weights = problem.solve(belief.centre[None]).weights[0]
     regret, spans = _expected(law, possible, belief, problem, weights, runs)
     spent = np.append(0.0, np.cumsum(possible.flops[runs]))
@@ -106,7 +117,7 @@ def _designed(
         worth_doing=least + int(np.argmin(total[least:])),
         runs=tuple(
             ProxyRun(
-                name=f"run-{number:03d}",
+                name=possible.name(run, first + number - 1),
                 kind=possible.kind(run),
                 params=float(possible.params[run]),
                 tokens=float(possible.tokens[run]),
@@ -139,7 +150,8 @@ def _expected(
         precision = belief.precision + np.einsum("rti,rtj->tij", slope, slope)
         drawn = replace(belief, precision=precision).draws(law, possible.languages, DRAWS)
         lost, best = regrets(problem, weights, drawn[finite(problem, drawn)])
-        regret.append(lost.mean())
+        # A draw by which a language without tokens has no finite loss would hide all others.
+        regret.append(lost[np.isfinite(lost)].mean())
         spans.append(problem.spans(best))
     return np.array(regret), spans
 
@@ -155,9 +167,14 @@ def chosen(
     """The candidates (indices) that lower the expected regret most, on average over ``belief``."""
     points = belief.draws(law, possible.languages, POINTS)
     points = points[finite(problem, points)]
+    matrices = regret_matrices(problem, points)
+    good = np.isfinite(matrices).all((1, 2, 3))
+    if not good.any():
+        return Choice([], [])
+    points = points[good]
     return choose(
         np.broadcast_to(belief.precision, (len(points), *belief.precision.shape)),
-        regret_matrices(problem, points),
+        matrices[good],
         whitened(law, possible, points, belief.noise),
         possible.flops,
         budget,
