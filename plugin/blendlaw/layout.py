@@ -197,7 +197,7 @@ def requests(plan: Plan, starts: tuple[int, ...], surplus: float = SURPLUS) -> d
             ahead = ahead.after(stage, weights)
             continue
         undecided += 1
-        bounds = plan_limits(ahead, plan.language_tokens(stage))
+        bounds = plan_limits(ahead, stage)
         rest = 1 - (bounds.lower.sum() - bounds.lower)
         largest = zip(bounds.languages, np.minimum(bounds.upper, rest).tolist(), strict=True)
         for name, most in plan.mixed(stage, dict(largest)).items():

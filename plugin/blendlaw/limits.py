@@ -14,7 +14,7 @@ from blendlaw.nearest import nearest
 from blendlaw.values import SUM_TOLERANCE as SUM_TOLERANCE
 
 if TYPE_CHECKING:
-    from blendlaw.plan import Plan
+    from blendlaw.plan import Plan, Stage
 
 Array: TypeAlias = NDArray[np.float64]
 PerLanguage: TypeAlias = Mapping[str, float] | float | None
@@ -90,20 +90,24 @@ def limits(
     return Limits(names, lower, np.maximum(lower, upper), reason)
 
 
-def plan_limits(plan: Plan, tokens: float) -> Limits:
-    """The limits that ``plan`` sets for the next ``tokens`` tokens, after what it has consumed.
+def plan_limits(plan: Plan, stage: Stage) -> Limits:
+    """The limits that ``plan`` sets for ``stage``, after what it has consumed.
 
-    In the order of its languages. Raises InputError as ``limits`` does.
+    In the order of its languages. What the floors of later stages need is kept for them, so that
+    no stage uses up a language that ``max_epochs`` limits. Raises InputError as ``limits`` does.
     """
     known = plan.languages
+    names = [each.name for each in plan.stages]
+    later = plan.stages[names.index(stage.name) + 1 :]
+    ahead = sum(plan.language_tokens(each) for each in later)
     return limits(
         tuple(known),
-        tokens,
+        plan.language_tokens(stage),
         floor={n: k.floor for n, k in known.items()},
         cap={n: k.cap for n, k in known.items()},
         max_epochs={n: k.max_epochs for n, k in known.items() if k.max_epochs is not None},
         unique_tokens={n: k.unique_tokens for n, k in known.items() if k.unique_tokens is not None},
-        consumed={n: k.consumed for n, k in known.items()},
+        consumed={n: k.consumed + k.floor * ahead for n, k in known.items()},
     )
 
 

@@ -170,7 +170,7 @@ def _of_sources(plan: Plan) -> list[str]:
 
 
 def _beyond_limits(plan: Plan, stage: Stage, proposal: Proposal) -> list[str]:
-    bounds = plan_limits(plan, plan.language_tokens(stage))
+    bounds = plan_limits(plan, stage)
     found = []
     for name, low, high, why in zip(
         bounds.languages, bounds.lower, bounds.upper, bounds.reason, strict=True

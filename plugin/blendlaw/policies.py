@@ -64,7 +64,7 @@ def within_limits(plan: Plan, stage: Stage, requested: Mapping[str, float]) -> P
     shares = check_weights(requested, place)
     weights = np.array([shares.get(language, 0.0) for language in plan.languages])
     try:
-        bounds = plan_limits(plan, plan.language_tokens(stage))
+        bounds = plan_limits(plan, stage)
     except InputError as error:
         raise InputError(f"limits of stage {stage.name}: {error.problem}") from None
     return Proposal(_by_language(plan, clamp(weights, bounds)), _by_language(plan, weights))

@@ -78,7 +78,7 @@ def test_the_small_plan_has_the_limits_of_the_large(tmp_path: Path) -> None:
     assert small.run.sequence_length == SEQUENCE
     assert small.refit.where is None
     for one, other in zip(plan.stages, small.stages, strict=True):
-        large, less = plan_limits(plan, one.tokens), plan_limits(small, other.tokens)
+        large, less = plan_limits(plan, one), plan_limits(small, other)
         assert less.upper.tolist() == pytest.approx(large.upper.tolist())
         assert large.upper[0] < 1  # or it would say nothing
     assert excerpt(plan, tmp_path) == 6

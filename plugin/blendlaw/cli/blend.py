@@ -183,7 +183,7 @@ def _held(plan: Plan, stage: Stage, proposal: Proposal) -> dict[str, str]:
     moved = {n: weight - proposal.requested[n] for n, weight in proposal.items()}
     if max(map(abs, moved.values())) < 1e-6:
         return {}
-    bounds = plan_limits(plan, plan.language_tokens(stage))
+    bounds = plan_limits(plan, stage)
     return {
         name: "floor" if move > 0 and weight <= low else why if move < 0 and weight >= high else ""
         for (name, move), weight, low, high, why in zip(
