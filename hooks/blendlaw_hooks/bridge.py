@@ -15,7 +15,7 @@ module's ``save_checkpoint_and_time``; what ``state`` and its ``cfg`` hold as na
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from importlib import import_module
@@ -37,7 +37,7 @@ from blendlaw_hooks.trackers import Writers
 def pretrain(
     config: Any,
     forward_step_func: Callable[..., Any],
-    callbacks: Sequence[Callback] | CallbackManager | None = None,
+    callbacks: list[Callback] | CallbackManager | None = None,
     *,
     plan: str | Path,
     folder: str | Path,

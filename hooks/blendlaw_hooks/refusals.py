@@ -43,6 +43,10 @@ def refuse_bridge(config: Any, plan: Plan) -> None:
     if config.dist.use_decentralized_pg:
         problem = "leave it out: which rank counts what is read from Megatron's own groups"
         raise InputError(problem, column="config.dist.use_decentralized_pg")
+    sliced = getattr(config.dist, "eval_context_parallel_size", None)  # since 0.5
+    if sliced is not None and plan.pairs and plan.pairs.valid_sources:
+        problem = "leave it out: tokens of pairs are told apart as training slices them"
+        raise InputError(problem, column="config.dist.eval_context_parallel_size")
     iterations = getattr(config.train, "eval_iters", None)  # where it is until 0.3
     if iterations is None:
         iterations = config.validation.eval_iters
