@@ -19,6 +19,7 @@ OUTPUT = {
     "01_offline_weights": ("blend.json", "report.html"),
     "02_inside_megatron_lm": ("run/schedule.jsonl", "run/losses.jsonl", "report.html"),
     "03_translation_pairs": ("pairs_train.bin", "translation.json", "report.html"),
+    "06_study": ("policies.csv", "results.json", "laws.svg", "transfer.svg", "gains.svg"),
 }
 
 
@@ -29,7 +30,7 @@ def test_example_runs(folder: str, tmp_path: Path) -> None:
         if CHECKOUT is None:
             pytest.skip("BLENDLAW_MEGATRON_LM names no Megatron-LM checkout")
         given = [Path(CHECKOUT), *given]
-    if folder == "03_translation_pairs" and find_spec("megatron") is None:
+    if folder in ("03_translation_pairs", "06_study") and find_spec("megatron") is None:
         pytest.skip("megatron-core is not installed: make stack")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(

@@ -1,0 +1,92 @@
+"""The policies that are compared: how the tokens of one budget are divided among the languages."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from commands import run
+from data import bytes_per_token
+from runs import LARGE, Run, Scale, scarce
+
+PROXIES = ("grid", "pairs", "repeated", "mixtures")
+"""What the law is fitted to: the small runs, none of the size that is decided about."""
+
+EPOCHS = 4
+"""UniMax's cap; about where repetition begins to cost (arXiv 2305.16264)."""
+
+STAGES = 4
+POLICIES = ("uniform", "proportional", "unimax", "law", "refit")
+
+
+def fit(folder: Path, record: Path) -> Path:
+    """The law of the proxy runs, fitted."""
+    files = [str(record / f"{name}.csv") for name in PROXIES]
+    flags = ["--law", "transfer", "--bootstrap", "200", "-o", str(record / "fit.json")]
+    run(folder, "blendlaw", "fit", *files, *flags)
+    return record / "fit.json"
+
+
+def values(folder: Path, scale: Scale) -> dict[str, float]:
+    """So that the objective is the mean over languages of bits per byte."""
+    return {
+        name: 1 / (math.log(2) * size)
+        for name, size in bytes_per_token(folder, scale.languages).items()
+    }
+
+
+def allocate(folder: Path, record: Path, scale: Scale) -> Path:
+    """The weights that the law gives in advance, beside those of the others."""
+    out = record / "allocation.json"
+    flags = ["--params", str(LARGE), "--tokens", str(scale.longest), "-o", str(out)]
+    for name, tokens in scarce(scale).items():
+        flags += ["--unique-tokens", f"{name}={tokens}"]
+    for name, value in values(folder, scale).items():
+        flags += ["--value", f"{name}={value:.5f}"]
+    run(folder, "blendlaw", "allocate", str(record / "fit.json"), *flags)
+    return out
+
+
+def policies(folder: Path, record: Path, scale: Scale, seeds: int) -> list[Run]:
+    """Every policy with every seed, seed by seed."""
+    weights = json.loads((record / "allocation.json").read_text())["weights"]
+    guided = ", ".join(f'"{name}" = {weights[name]!r}' for name in scale.languages)
+    made = {name: f'"{name}"' for name in ("uniform", "proportional", "unimax")}
+    made["law"] = f"{{ {guided} }}"
+    found = []
+    for seed in range(1, seeds + 1):
+        for policy in POLICIES:
+            stages = f'[[stages]]\nname = "main"\ntokens = {scale.longest}\nweights = '
+            text = stages + made.get(policy, "")
+            if policy == "refit":
+                text = _refitted(f"{{ {guided} }}", record, scale)
+            found.append(
+                Run(
+                    f"{policy}-{seed}",
+                    LARGE,
+                    scale.steps(768),
+                    scale.languages,
+                    stages=text,
+                    unique=scarce(scale),
+                    epochs=EPOCHS if policy == "unimax" else None,
+                    values=values(folder, scale),
+                    schedule="wsd",
+                    interval=scale.steps(180),  # before a stage is decided, not after
+                    seed=seed,
+                )
+            )
+    return found
+
+
+def _refitted(first: str, record: Path, scale: Scale) -> str:
+    """Four stages: the first by the law in advance, the others by refits to what was measured."""
+    tokens = scale.longest // STAGES
+    files = ", ".join(f'"{(record / name).resolve()}.csv"' for name in PROXIES)
+    lines = [f'[refit]\nlaw = "transfer"\nsplit = "valid"\nobservations = [{files}]']
+    for number in range(STAGES):
+        weights = '"law"' if number else first
+        lines.append(
+            f'[[stages]]\nname = "part{number + 1}"\ntokens = {tokens}\nweights = {weights}'
+        )
+    return "\n".join(lines)

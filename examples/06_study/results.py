@@ -1,0 +1,152 @@
+"""What the record says: the CSVs of the runs to results.json.
+
+    python results.py ../../docs/study
+
+Differences between policies are paired by seed: runs of one seed begin with the same weights.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from policies import POLICIES
+from scipy import stats
+
+import blendlaw
+from blendlaw.data import code7
+from blendlaw.observations import Observation, read_observations
+from blendlaw.pair_runs import read_pairs_table
+
+LAWS = ("chinchilla", "transient")
+
+
+def last(observations: Sequence[Observation]) -> list[Observation]:
+    """The losses at the end of each run."""
+    ends = {
+        seen.run: max(o.tokens for o in observations if o.run == seen.run) for seen in observations
+    }
+    return [seen for seen in observations if seen.tokens == ends[seen.run]]
+
+
+def laws(record: Path) -> dict[str, Any]:
+    """(a) Laws of the grid, asked for the larger runs: relative errors of the final losses."""
+    grid = read_observations(record / "grid.csv")
+    larger = last(read_observations(record / "larger.csv"))
+    found: dict[str, Any] = {"measured": {seen.language: seen.loss for seen in larger}}
+    for law in LAWS:
+        fit = blendlaw.fit(grid, law)
+        errors = {}
+        for seen in larger:
+            told = fit.predict(seen.params, seen.tokens, seen.shares())[seen.language]
+            errors[seen.language] = told / seen.loss - 1
+        found[law] = errors
+    ends = last(grid)
+    for seen in larger:
+        nearest = [o for o in ends if o.language == seen.language]
+        best = max(nearest, key=lambda o: o.params)
+        found.setdefault("unchanged", {})[seen.language] = best.loss / seen.loss - 1
+    return found
+
+
+def transfer(record: Path) -> dict[str, Any]:
+    """(b) Gains of the pair runs in percent, and how they agree with the paper's."""
+    ours = blendlaw.measure_synergy(last(read_observations(record / "pairs.csv")))
+    paper = blendlaw.measure_synergy(read_pairs_table(code7("synergy")))
+    cells = [(a, b) for a, row in ours.gain_percent.items() for b in row if a != b]
+    mine = np.array([ours.gain_percent[a][b] for a, b in cells])
+    theirs = np.array([paper.gain_percent[a][b] for a, b in cells])
+    random = np.random.default_rng(0)
+    draws = random.integers(0, len(cells), (2000, len(cells)))
+    ranks = [stats.spearmanr(mine[draw], theirs[draw]).statistic for draw in draws]
+    return {
+        "gain_percent": ours.gain_percent,
+        "paper": paper.gain_percent,
+        "rank_correlation": float(stats.spearmanr(mine, theirs).statistic),
+        "rank_correlation_interval": np.quantile(ranks, [0.05, 0.95]).tolist(),
+        "helping": int((mine > 0).sum()),
+        "helping_in_the_paper": int((theirs > 0).sum()),
+    }
+
+
+def compare(record: Path) -> dict[str, Any]:
+    """(c) Held-out bits per byte of each policy, against uniform and proportional."""
+    rows = last(read_observations(record / "policies.csv"))
+    bpb: dict[str, dict[int, dict[str, float]]] = {name: {} for name in POLICIES}
+    for seen in rows:
+        assert seen.run is not None
+        assert seen.bpb is not None
+        policy, seed = seen.run.rsplit("-", 1)
+        bpb[policy].setdefault(int(seed), {})[seen.language] = seen.bpb
+    seeds = sorted(set.intersection(*(set(of) for of in bpb.values())))
+    languages = list(dict.fromkeys(seen.language for seen in rows))
+    found: dict[str, Any] = {"seeds": seeds, "mean": {}, "against": {}}
+
+    def mean(policy: str, seed: int) -> float:
+        return float(np.mean([bpb[policy][seed][name] for name in languages]))
+
+    for policy in POLICIES:
+        found["mean"][policy] = interval([mean(policy, seed) for seed in seeds])
+    for base in ("uniform", "proportional"):
+        found["against"][base] = {}
+        for policy in POLICIES:
+            if policy == base:
+                continue
+            means = [100 * (1 - mean(policy, seed) / mean(base, seed)) for seed in seeds]
+            found["against"][base][policy] = gain(means) | {
+                "languages": {
+                    name: gain(
+                        [
+                            100 * (1 - bpb[policy][seed][name] / bpb[base][seed][name])
+                            for seed in seeds
+                        ]
+                    )
+                    for name in languages
+                }
+            }
+    return found
+
+
+def gain(gains: Sequence[float]) -> dict[str, Any]:
+    """Gains in percent, one a seed: their mean with its 90% interval.
+
+    ``seeds_needed``: so many, with this mean and this spread, for the interval to leave out 0.
+    """
+    found = interval(gains)
+    spread = float(np.std(gains, ddof=1))
+    needed = None
+    for count in range(2, 1001):
+        if stats.t.ppf(0.95, count - 1) * spread / np.sqrt(count) < abs(found["mean"]):
+            needed = count
+            break
+    return found | {"seeds_needed": needed}
+
+
+def interval(values: Sequence[float]) -> dict[str, Any]:
+    """Mean and 90% interval (Student's t)."""
+    mean = float(np.mean(values))
+    half = float(stats.sem(values) * stats.t.ppf(0.95, len(values) - 1))
+    return {"mean": mean, "interval": [mean - half, mean + half]}
+
+
+def main() -> None:
+    record = Path(sys.argv[1])
+    found: dict[str, Any] = {}
+    for name, made, files in (
+        ("laws", laws, ("grid", "larger")),
+        ("transfer", transfer, ("pairs",)),
+        ("policies", compare, ("policies",)),
+    ):
+        if all((record / f"{file}.csv").exists() for file in files):
+            found[name] = made(record)
+    text = json.dumps(found, indent=1, ensure_ascii=False)
+    (record / "results.json").write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
