@@ -1,21 +1,26 @@
 """Pairs against the same documents shuffled: translation loss by direction, over seeds.
 
-Programs made up in seven languages, pairs with Python as the pivot (12 directions trained, 30
-not), the small trainer, held-out tasks. Both runs have the same model, tokens and other sources;
-what differs is ``strategy`` alone. Writes one row a run and direction (CSV).
+Pairs with Python as the pivot, the small trainer, held-out tasks. Programs are made up in seven
+languages (12 directions trained, 30 not) or, with ``--real``, the routines of the Snowball stemmers
+in six (10 and 20). Both runs have the same model, tokens and other sources; what differs is
+``strategy`` alone. Writes one row a run and direction (CSV).
 
     python tests/benchmarks/translation.py --seeds 3 -o translation.csv
+    python -m blendlaw.samplecode tasks --pairs
+    python tests/benchmarks/translation.py --real tasks/tasks.jsonl -o real.csv
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,12 +36,28 @@ STRATEGIES = ("shuffled", "prompt")
 ASKED = (("shuffled", "direct"), ("shuffled", "prompt"), ("prompt", "prompt"))
 """A run, and the template that it is asked to translate by. Documents apart have shown no words
 between programs, so without them is the kinder."""
-LONGEST = 700  # characters of a text that is trained on
-JUDGED = 350  # of one that is held out: every pair fits into a sequence, by either template
+
+
+@dataclass(frozen=True)
+class Size:
+    """Tokens of a sequence, and characters of the longest text that is trained on and held out.
+
+    A held-out pair fits into a sequence by every template.
+    """
+
+    sequence: int
+    longest: int
+    judged: int
+
+
+MADE_UP = Size(384, 700, 350)
+REAL = Size(1024, 3000, 1000)
+SIX = ("Python", "Java", "JavaScript", "C#", "Go", "Rust")
+STEP = 16 * 384  # tokens
 PLAN = """
 [run]
 params = 600e3
-sequence_length = 384
+sequence_length = {sequence}
 
 [pairs]
 weight = 0.9
@@ -49,7 +70,8 @@ pivot = "Python"
 reserved_tasks = ["held_out.jsonl"]
 strategy = "{strategy}"
 valid_share = 0.02
-near_duplicates = 0.0
+near_duplicates = {near}
+on_leak = "drop"
 
 {languages}
 [[stages]]
@@ -62,19 +84,48 @@ hidden = 96
 layers = 4
 learning_rate = 3e-3
 schedule = "wsd"
-global_batch = 16
-micro_batch = 4
+global_batch = {batch}
+micro_batch = {micro}
 validation_interval = 100
 validation_samples = 32
 checkpoint_interval = 1000
 """
 
 
-def written(path: Path, chosen: Iterator[dict[str, str]], count: int) -> None:
+def written(path: Path, chosen: Iterable[dict[str, str]]) -> None:
     with path.open("w", encoding="utf-8") as file:
-        for number, docs in enumerate(islice(chosen, count)):
+        for number, docs in enumerate(chosen):
             row = {"id": f"{path.stem}/{number}", "docs": docs, "licence": "Apache-2.0"}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def short(chosen: Iterable[dict[str, str]], longest: int) -> Iterator[dict[str, str]]:
+    return (docs for docs in chosen if max(map(len, docs.values())) <= longest)
+
+
+def made_up(folder: Path, count: int, held_out: int) -> None:
+    """Tasks, held-out ones and code, all invented."""
+    written(folder / "tasks.jsonl", islice(short(tasks(0), MADE_UP.longest), count))
+    written(folder / "held_out.jsonl", islice(short(tasks(1), MADE_UP.judged), held_out))
+    generate(folder / "code", megabytes=0.1)
+
+
+def real(folder: Path, file: Path, held_out: int) -> None:
+    """The tasks of ``file`` in all six languages; what is trained on is the code, too."""
+    rows = [json.loads(line)["docs"] for line in file.read_text(encoding="utf-8").splitlines()]
+    chosen = [docs for docs in short(rows, REAL.longest) if set(docs) == set(SIX)]
+    chosen.sort(key=lambda docs: hashlib.sha256(docs["Python"].encode()).digest())
+    held = list(islice(short(chosen, REAL.judged), held_out))
+    texts = {text for docs in held for text in docs.values()}  # stemmers share routines
+    trained = [docs for docs in chosen if texts.isdisjoint(docs.values())]
+    written(folder / "held_out.jsonl", held)
+    written(folder / "tasks.jsonl", trained)
+    (folder / "code").mkdir(exist_ok=True)
+    for name in SIX:
+        with (folder / "code" / f"{name}.jsonl").open("w", encoding="utf-8") as out:
+            for docs in trained:
+                row = {"language": name, "text": docs[name]}
+                out.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def run(folder: Path, *command: str) -> None:
@@ -90,15 +141,8 @@ def run(folder: Path, *command: str) -> None:
         sys.exit(f"{' '.join(command)}\n{done.stderr[-3000:]}")
 
 
-def prepare(folder: Path, count: int, held_out: int, steps: int) -> None:
-    """Tasks, a tokenizer, and the pairs of each strategy."""
-    for file, seed, longest, number in (
-        ("tasks.jsonl", 0, LONGEST, count),
-        ("held_out.jsonl", 1, JUDGED, held_out),
-    ):
-        short = (docs for docs in tasks(seed) if max(map(len, docs.values())) <= longest)
-        written(folder / file, short, number)
-    generate(folder / "code", megabytes=0.1)
+def prepare(folder: Path, size: Size, steps: int) -> None:
+    """A tokenizer, and the pairs of each strategy."""
     code = sorted(str(path) for path in (folder / "code").glob("*.jsonl"))
     more = ["-o", "corpus", "--train-tokenizer", "--vocab-size", "768", "--pad", "<|pad|>"]
     run(folder, "blendlaw", "corpus", *code, *more)
@@ -115,7 +159,11 @@ def prepare(folder: Path, count: int, held_out: int, steps: int) -> None:
                     sources=sources,
                     strategy=strategy,
                     languages=languages,
-                    tokens=steps * 16 * 384,
+                    tokens=steps * STEP,
+                    sequence=size.sequence,
+                    near=0.0 if size is MADE_UP else 0.8,
+                    batch=STEP // size.sequence,
+                    micro=STEP // size.sequence // (4 if size is MADE_UP else 2),
                 )
             )
             if not sources:
@@ -155,6 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--folder", type=Path, default=Path("translation"), help="to work in")
+    parser.add_argument("--real", type=Path, help="tasks.jsonl of real translations")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--tasks", type=int, default=1500)
@@ -165,7 +214,11 @@ def main() -> None:
     folder = given.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "prepared").exists():
-        prepare(folder, given.tasks, given.held_out, given.steps)
+        if given.real:
+            real(folder, given.real, given.held_out)
+        else:
+            made_up(folder, given.tasks, given.held_out)
+        prepare(folder, REAL if given.real else MADE_UP, given.steps)
         (folder / "prepared").touch()
     rows = []
     for strategy, asked in ASKED:
