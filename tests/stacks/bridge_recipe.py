@@ -151,7 +151,9 @@ CHANGES: dict[str, Callable[[Any], None]] = {
     "blend": lambda config: put(config, ["dataset.blend=(['Go_train'], None)"]),
     "short": lambda config: put(config, ["dataset.seq_length=32"]),
     "long": lambda config: put(config, ["model.seq_length=128"]),
-    "graph": lambda config: put(config, ["model.cuda_graph_scope=['full_iteration']"]),
+    "graph": lambda config: put(
+        config, ["model.cuda_graph_impl=local", "model.cuda_graph_scope=['full_iteration']"]
+    ),
     "groups": lambda config: put(config, ["dist.use_decentralized_pg=True"]),
 }
 

@@ -31,6 +31,7 @@ if importlib.util.find_spec("megatron") is None or not importlib.util.find_spec(
 if torch.cuda.is_available():
     pytest.skip("the CPU rehearsal is for machines without a GPU", allow_module_level=True)
 
+from packed import pack, write  # noqa: E402
 from sources import LANGUAGES, write_sources  # noqa: E402
 
 RECIPE = Path(__file__).with_name("bridge_recipe.py")
@@ -156,6 +157,26 @@ def test_two_ranks(tmp_path: Path, split: str) -> None:
     schedule = read_schedule(folder / "run/schedule.jsonl").records
     assert schedule[2].reason.startswith("law: chinchilla fitted to "), output
     check(folder, output)
+
+
+def test_translation_pairs(tmp_path: Path) -> None:
+    """A quarter of the samples are pairs; directions are measured, their padding is not."""
+    folder = folder_with(tmp_path, [("main", FIRST)])
+    lengths = [(12 + n % 17, 10 + n % 23) for n in range(60)]
+    write(folder / "pairs", pack(lengths, lm.SEQUENCE))
+    write(folder / "held_out", pack(lengths, lm.SEQUENCE, seed=3))
+    with (folder / "plan.toml").open("a") as plan:
+        plan.write('[pairs]\nsources = ["pairs"]\nvalid_sources = ["held_out"]\nweight = 0.25\n')
+    output = done(folder)
+    (record,) = read_schedule(folder / "run/schedule.jsonl").records
+    assert record.weights["pairs"] == 0.25
+    for split, every in (("train-pairs", 5), ("valid-pairs", 10)):
+        found = losses(folder, split)
+        assert {each.language for each in found} == {"Go->Python", "Python->Go"}
+        assert {each.step for each in found} == set(range(every, lm.STEPS + 1, every))
+    counted = sum(each.loss_tokens or 0 for each in losses(folder, "train"))
+    assert 0.75 < counted / (lm.STEPS * lm.BATCH * lm.SEQUENCE) < 0.95
+    assert len(lm.reported(output)) == 12
 
 
 def recorded(folder: Path) -> tuple[list[object], list[object]]:
