@@ -19,6 +19,7 @@ OUTPUT = {
     "01_offline_weights": ("blend.json", "report.html"),
     "02_inside_megatron_lm": ("run/schedule.jsonl", "run/losses.jsonl", "report.html"),
     "03_translation_pairs": ("pairs_train.bin", "translation.json", "report.html"),
+    "04_cluster": ("rehearsal_1_5b/report.html", "rehearsal_7b/run/schedule.jsonl"),
     "06_study": ("policies.csv", "results.json", "laws.svg", "transfer.svg", "gains.svg"),
 }
 
@@ -26,7 +27,7 @@ OUTPUT = {
 @pytest.mark.parametrize("folder", sorted(p.name for p in EXAMPLES.iterdir() if p.is_dir()))
 def test_example_runs(folder: str, tmp_path: Path) -> None:
     given = [tmp_path / "out"]
-    if folder == "02_inside_megatron_lm":
+    if folder in ("02_inside_megatron_lm", "04_cluster"):
         if CHECKOUT is None:
             pytest.skip("BLENDLAW_MEGATRON_LM names no Megatron-LM checkout")
         given = [Path(CHECKOUT), *given]

@@ -86,3 +86,15 @@ def test_a_design_is_compared_with_three_others() -> None:
 def test_designed_runs_predict_the_column_that_nobody_saw() -> None:
     found = figures("experiments_oracle", "--within", "0.1")
     assert found["designed, mean error, %"] < 2.5
+
+
+def test_scale_is_measured_and_computed() -> None:
+    pytest.importorskip("megatron.core.datasets.helpers", reason="megatron-core is not installed")
+    found = figures(
+        "scale",
+        *("--sources", "6", "--languages", "3", "--tokens", "1e8", "--length", "512"),
+        *("--batch", "65536", "--stages", "2"),
+    )
+    assert found["files held open by them"] == 6 * 6
+    assert found["all-reduce of a log interval, bytes (16 a language)"] == 3 * 16
+    assert found["samples of a stage"] == pytest.approx(1e8 / 512 / 2, abs=1)
