@@ -62,7 +62,8 @@ def transfer(record: Path) -> dict[str, Any]:
     theirs = np.array([paper.gain_percent[a][b] for a, b in cells])
     random = np.random.default_rng(0)
     draws = random.integers(0, len(cells), (2000, len(cells)))
-    ranks = [stats.spearmanr(mine[draw], theirs[draw]).statistic for draw in draws]
+    varied = [draw for draw in draws if np.ptp(mine[draw]) and np.ptp(theirs[draw])]
+    ranks = [stats.spearmanr(mine[draw], theirs[draw]).statistic for draw in varied]
     return {
         "gain_percent": ours.gain_percent,
         "paper": paper.gain_percent,

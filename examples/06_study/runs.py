@@ -182,11 +182,11 @@ def repeated(scale: Scale) -> list[Run]:
     ]
 
 
-def mixtures(scale: Scale, count: int = 10) -> list[Run]:
+def mixtures(scale: Scale) -> list[Run]:
     """Blends of all languages, drawn from a Dirichlet distribution around uniform."""
     random = np.random.default_rng(0)
     found = []
-    for number in range(count):
+    for number in range(10 if scale.shorter == 1 else 3):
         drawn = random.dirichlet(np.ones(len(scale.languages))).round(4).tolist()
         drawn[-1] = round(1 - sum(drawn[:-1]), 4)
         found.append(
