@@ -87,7 +87,7 @@ def test_what_decides_does_not_import_what_acts(source: Path) -> None:
 def test_every_third_party_import_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    named = ("report", "corpus", "pairs", "datatrove", "train")
+    named = ("report", "corpus", "pairs", "datatrove", "train", "cluster")
     wanted = [*project["dependencies"], *(one for name in named for one in extras[name])]
     declared = {one.partition(">")[0] for one in wanted}
     used = set().union(*map(imported, SOURCES)) - set(sys.stdlib_module_names)
