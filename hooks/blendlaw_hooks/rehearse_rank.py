@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import wraps
 from pathlib import Path
@@ -148,6 +148,10 @@ def _memory(args: Any) -> tuple[float, float]:
     return theory.compute_weight_and_optimizer_memory(whole) / 18, fullest / 1e9
 
 
+def _do(action: Callable[[], object]) -> None:
+    action()
+
+
 def groups_of(world: int) -> None:
     """This process is rank 0 of ``world``; what is sent to others goes nowhere.
 
@@ -166,7 +170,7 @@ def groups_of(world: int) -> None:
     distributed.new_group = made
     # What one rank does for all and each does for itself, this one does: there is no other.
     ranks.on_one = lambda writer, action: action()
-    ranks.on_each = lambda action: action()
+    ranks.on_each = _do
 
 
 def main() -> None:
