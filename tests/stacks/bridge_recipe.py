@@ -95,6 +95,7 @@ def recipe() -> Any:
             attention_dropout=0.0,
             transformer_layer_spec=local_layer_spec,
             vocab_size=64,
+            pipeline_dtype=torch.float32,
             **cpu.CONFIG,
         ),
         optimizer=of.OptimizerConfig(optimizer="adam", lr=3e-3, min_lr=1e-3, clip_grad=1.0),

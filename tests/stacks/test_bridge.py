@@ -150,10 +150,8 @@ def test_three_stages_with_two_refits(calm: tuple[Path, str]) -> None:
 @pytest.mark.parametrize("split", ["", "tensor", "pipeline"], ids=["DP2", "TP2", "PP2"])
 def test_two_ranks(tmp_path: Path, split: str) -> None:
     folder = folder_with(tmp_path, [("warm", FIRST), ("even", "uniform"), ("guided", "law")])
-    # Two ranks of one vocabulary: the padded one is a multiple of 128 times the ranks.
     settings = (f"model.{split}_model_parallel_size=2",) if split else ()
-    precision = ("model.pipeline_dtype='float32'",) if split == "pipeline" else ()
-    output = done(folder, *settings, *precision, ranks=2)
+    output = done(folder, *settings, ranks=2)
     schedule = read_schedule(folder / "run/schedule.jsonl").records
     assert schedule[2].reason.startswith("law: chinchilla fitted to "), output
     check(folder, output)
