@@ -41,8 +41,12 @@ from pathlib import Path
 
 folder = Path(sys.argv[-1])
 alive = folder / "alive"
-if alive.exists() and Path(f"/proc/{alive.read_text()}").exists():
-    (folder / "two at once").touch()
+try:
+    state = Path(f"/proc/{alive.read_text()}/stat").read_text().rpartition(")")[2].split()[0]
+except FileNotFoundError:
+    state = "X"
+if state not in "XZ":  # dead, or dead and not yet waited for
+    (folder / "two at once").write_text(state)
 alive.write_text(str(os.getpid()))
 starts = folder / "starts"
 before = len(starts.read_text().split()) if starts.exists() else 0
