@@ -9,7 +9,7 @@ from pathlib import Path
 
 from commands import run
 
-from blendlaw.indexed import IndexedWriter, read_documents
+from blendlaw.indexed import IndexedWriter, count_tokens, read_documents, write_excerpt
 
 LANGUAGES = ("Python", "Java", "JavaScript", "TypeScript", "C#", "Go", "Rust")
 FILES = {name: name.lower().replace("#", "sharp") for name in LANGUAGES}
@@ -60,8 +60,6 @@ def prepare(folder: Path, megabytes: float | None = None) -> None:
         inputs = sorted(f"taken/{file.name}" for file in (folder / "taken").glob("*.jsonl"))
         made = ["--train-tokenizer", "--vocab-size", "1024", "--valid-share", "0.05"]
         run(folder, "blendlaw", "corpus", *inputs, "-o", "corpus", *made, "--pad", "<|pad|>")
-    for name in LANGUAGES:
-        held_out(folder, name)
 
 
 def held_out(folder: Path, language: str) -> str:
@@ -84,22 +82,16 @@ def bytes_per_token(folder: Path, names: Iterable[str]) -> dict[str, float]:
     return {name: languages[name]["valid"]["bytes_per_token"] for name in names}
 
 
-def part(folder: Path, language: str, tokens: int) -> tuple[str, int]:
-    """A prefix of documents of ``language`` with ``tokens`` in all, the last one cut; their count.
+def part(folder: Path, language: str, tokens: int) -> str:
+    """A prefix of documents of ``language`` with ``tokens`` in all, the last one cut.
 
     A smaller part is the beginning of a larger one.
     """
     prefix = folder / "parts" / f"{FILES[language]}-{tokens}"
     if not Path(f"{prefix}.idx").exists():
         prefix.parent.mkdir(exist_ok=True)
-        documents = read_documents(folder / "corpus" / f"{FILES[language]}_train")
-        with IndexedWriter(prefix, documents[0].dtype) as out:
-            left = tokens
-            for document in documents:
-                if left <= 0:
-                    break
-                out.add(document[:left])
-                left -= len(document[:left])
-            if left > 0:
-                raise ValueError(f"{language} has {left} tokens fewer than {tokens}")
-    return str(prefix.relative_to(folder)), tokens
+        whole = str(folder / "corpus" / f"{FILES[language]}_train")
+        if (found := count_tokens(whole) or 0) < tokens:
+            raise ValueError(f"{language} has {found} tokens, fewer than {tokens}")
+        write_excerpt(whole, prefix, tokens)
+    return str(prefix.relative_to(folder))

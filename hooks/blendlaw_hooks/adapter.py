@@ -19,10 +19,8 @@ from typing import Any
 from blendlaw.blend import blend
 from blendlaw.errors import InputError
 from blendlaw.plan import Plan
-from blendlaw_hooks.staged_run import StagedRun
+from blendlaw_hooks.staged_run import PREFETCH_FACTOR, StagedRun
 from blendlaw_hooks.trackers import Writers
-
-PREFETCH_FACTOR = 2  # torch's default, which Megatron keeps
 
 
 @dataclass(frozen=True)

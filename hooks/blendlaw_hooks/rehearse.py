@@ -29,7 +29,7 @@ from blendlaw.launches.flags import Launch, Open, read_launch
 from blendlaw.launches.lint import lint_launch
 from blendlaw.plan import MAX_BYTES, Plan, read_plan
 from blendlaw_hooks.rehearse_rank import WITHOUT_ENGINE, Start, Task
-from blendlaw_hooks.rehearse_small import SEQUENCE, excerpt, planned, shrink
+from blendlaw_hooks.rehearse_small import SEQUENCE, excerpt, planned, shrink, words
 
 OWN = ("blendlaw-plan", "blendlaw-dir")
 SHOWN = 15  # lines of a log after a failure
@@ -101,12 +101,11 @@ def _as_first_rank(
     out: Path,
     indices: bool,
 ) -> None:
-    words = [word for name, values in flags.items() for word in (f"--{name}", *values)]
     found = out / "first_rank.json"
     assert launch.ranks is not None
     task = Task(
         script=launch.script,
-        flags=words,
+        flags=words(flags),
         ranks=launch.ranks,
         plan=str(plan_file),
         folder=str(out / "first_rank"),

@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import wraps
 from pathlib import Path
@@ -22,9 +23,8 @@ from typing import Any
 
 import torch
 
-from blendlaw.errors import InputError
 from blendlaw.plan import Plan, read_plan
-from blendlaw.run_folder import say
+from blendlaw.run_folder import errors_said
 from blendlaw_hooks import cpu, ranks
 from blendlaw_hooks.launch import Launch, beside, run
 from blendlaw_hooks.refusals import refuse
@@ -183,14 +183,10 @@ def main() -> None:
     torch.cuda.get_device_capability = lambda *args: HOPPER
     groups_of(task.ranks)
     launch = FirstRank(read_plan(task.plan), task)
-    try:
+    with errors_said(), suppress(_Done):
         run(Path(task.script), [*task.flags, *WITHOUT_ENGINE], launch)
-    except _Done:
-        assert launch.start is not None
+    if launch.start is not None:
         Path(task.found).write_text(json.dumps(asdict(launch.start)))
-    except (InputError, OSError) as error:
-        say(f"error: {error}")
-        raise SystemExit(1) from error
     cpu.leave()
 
 

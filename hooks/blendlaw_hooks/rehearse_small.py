@@ -13,14 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from blendlaw.errors import InputError
-from blendlaw.indexed import IndexedWriter, read_documents
+from blendlaw.indexed import write_excerpt
 from blendlaw.launches.flags import Launch
 from blendlaw.plan import Plan, read_plan
 from blendlaw.plan_sources import Source
-from blendlaw.run_folder import say
+from blendlaw.run_folder import errors_said
 from blendlaw.trainer_plan import Shape
 
 SEQUENCE, BATCH = 128, 8
@@ -110,6 +108,11 @@ def _left_out(name: str) -> bool:
     return any(name.startswith(part) if part[-1] == "-" else name == part for part in LEFT_OUT)
 
 
+def words(flags: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """``flags`` by name as a command line has them."""
+    return [word for name, values in flags.items() for word in (f"--{name}", *values)]
+
+
 def planned(plan: Plan, flags: Mapping[str, tuple[str, ...]], out: Path) -> Plan:
     """``plan`` for the small run: its tokens, and unique ones as many times fewer.
 
@@ -176,14 +179,7 @@ def _excerpt_of(prefix: str, out: Path) -> Path:
 def _copy(prefix: str, target: Path, most: int) -> None:
     if not Path(f"{prefix}.idx").exists():
         raise InputError("no such file, a source of the plan", file=f"{prefix}.idx")
-    documents = read_documents(prefix)
-    left = most
-    with IndexedWriter(target, documents[0].dtype) as writer:
-        for document in documents:
-            writer.add(np.asarray(document[:left]))
-            left -= len(document)
-            if left <= 0:
-                break
+    write_excerpt(prefix, target, most)
 
 
 def main() -> None:
@@ -195,13 +191,10 @@ def main() -> None:
     task: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
     beside(Path(task["script"]))
     cpu.install()
-    try:
+    with errors_said():
         plan = planned(read_plan(task["plan"]), task["flags"], Path(task["out"]))
-        words = [word for name, values in task["flags"].items() for word in (f"--{name}", *values)]
-        run(Path(task["script"]), [*words, *cpu.FLAGS], Launcher(plan, Path(task["out"], "run")))
-    except (InputError, OSError) as error:
-        say(f"error: {error}")
-        raise SystemExit(1) from error
+        flags = [*words(task["flags"]), *cpu.FLAGS]
+        run(Path(task["script"]), flags, Launcher(plan, Path(task["out"], "run")))
     cpu.leave()
 
 

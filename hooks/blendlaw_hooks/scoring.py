@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from blendlaw.errors import InputError
 from blendlaw.plan import Plan, read_plan
-from blendlaw.run_folder import say
+from blendlaw.run_folder import errors_said
 from blendlaw.trainer_plan import shape
 from blendlaw_hooks import cpu
 from blendlaw_hooks.trainer_progress import Bar
@@ -120,12 +120,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_args(argv)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"megatron\.")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(megatron|torch)\.")
-    try:
+    with errors_said():
         scorer = Scorer(read_plan(given.plan), given.dir, given.step)
         nats = target_losses(given.documents, scorer, shown=True)
-    except (InputError, OSError) as error:
-        say(f"error: {error}")
-        raise SystemExit(1) from error
     np.save(given.scores, np.append(float(scorer.step), nats))
     if device().type == "cpu":
         cpu.leave()

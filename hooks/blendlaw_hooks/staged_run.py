@@ -40,6 +40,9 @@ from blendlaw_hooks.language_loss import LanguageLoss, Loss
 from blendlaw_hooks.staged_index import StagedIndex
 from blendlaw_hooks.trackers import Tracker
 
+PREFETCH_FACTOR = 2
+"""Batches that a loader's worker reads ahead: torch's default, which Megatron keeps."""
+
 FILES_OF_SOURCE = 6
 """What Megatron keeps open of a source: its tokens and index, and three indices of a data set."""
 

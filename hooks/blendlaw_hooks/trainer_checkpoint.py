@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import queue
 import random
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from megatron.core.dist_checkpointing.strategies import filesystem_async
 
 from blendlaw.errors import InputError
 from blendlaw.files import sync
+from blendlaw.trainer_process import checkpoint_steps
 from blendlaw_hooks import ranks
 from blendlaw_hooks.trainer_model import Model
 
@@ -41,7 +41,7 @@ if hasattr(filesystem_async, "_results_queue"):
 
 def newest(folder: Path) -> int:
     """The step of the newest checkpoint; 0 if there is none."""
-    return max(_steps(folder), default=0)
+    return max(checkpoint_steps(folder), default=0)
 
 
 def save(folder: Path, step: int, model: Model) -> None:
@@ -76,7 +76,7 @@ def load_model(folder: Path, step: int, model: Model) -> None:
     """
     place = folder / _name(step)
     if not place.is_dir():
-        known = ", ".join(map(str, _steps(folder)))
+        known = ", ".join(map(str, checkpoint_steps(folder)))
         raise InputError(f"no checkpoint of that step: there are {known}", file=place)
     wanted = {"model": model.bare.sharded_state_dict(metadata=_content())}
     model.bare.load_state_dict(dist_checkpointing.load(wanted, str(place))["model"])
@@ -93,11 +93,6 @@ def _name(step: int) -> str:
     return f"step-{step:08d}"
 
 
-def _steps(folder: Path) -> list[int]:
-    found = (re.fullmatch(r"step-(\d+)", path.name) for path in folder.glob("step-*"))
-    return sorted(int(match[1]) for match in found if match)
-
-
 def _empty(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
@@ -109,7 +104,7 @@ def _finish(folder: Path, beside: Path, place: Path) -> None:
         sync(path)
     beside.rename(place)
     sync(folder)
-    for step in _steps(folder)[:-KEPT]:
+    for step in checkpoint_steps(folder)[:-KEPT]:
         old = folder / _name(step)
         # Out of sight first: half of a checkpoint must never be taken for one.
         shutil.rmtree(old.rename(folder / f".{old.name}"))

@@ -23,10 +23,9 @@ from blendlaw.indexed import Index
 from blendlaw.plan import Plan
 from blendlaw_hooks import ranks
 from blendlaw_hooks.staged_blend import build_held_out, build_staged_blend
-from blendlaw_hooks.staged_run import StagedRun
+from blendlaw_hooks.staged_run import PREFETCH_FACTOR, StagedRun
 from blendlaw_hooks.trainer_setup import OutOfVocabulary
 
-PREFETCH_FACTOR = 2  # torch's default
 LOOKED_AT = 1 << 22
 """Tokens of each source whose ids are looked at before training; later ones as they are read."""
 

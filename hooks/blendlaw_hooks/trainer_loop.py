@@ -18,9 +18,8 @@ from blendlaw.plan import Plan
 from blendlaw.run_folder import say
 from blendlaw.trainer_plan import shape
 from blendlaw_hooks import ranks, trainer_checkpoint
-from blendlaw_hooks.staged_run import StagedRun
+from blendlaw_hooks.staged_run import PREFETCH_FACTOR, StagedRun
 from blendlaw_hooks.trainer_data import (
-    PREFETCH_FACTOR,
     batch_on_this_rank,
     build_data,
     check_sources,

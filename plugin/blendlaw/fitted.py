@@ -13,6 +13,7 @@ from blendlaw import stored
 from blendlaw.errors import InputError
 from blendlaw.laws.base import REPETITION, Array, Law, Setting
 from blendlaw.nearest import nearest
+from blendlaw.observations import Observation
 from blendlaw.plugins import laws
 from blendlaw.problems import BILLION, matrix
 from blendlaw.values import ROUNDED
@@ -100,6 +101,10 @@ class Fit:
             np.zeros(len(self.languages)),
         )
         return dict(zip(self.languages, loss[0].tolist(), strict=True))
+
+    def knows(self, seen: Observation) -> bool:
+        """Whether it can say anything of ``seen``: of its language and all that the run saw."""
+        return seen.language in self.languages and set(self.sources) >= set(seen.shares())
 
     def functions(self) -> Law:
         """The law itself. Raises InputError if no plugin registers it."""

@@ -109,6 +109,22 @@ def read_documents(prefix: str | Path) -> list[Tokens]:
     return [tokens[begins[a] : begins[b]] for a, b in pairwise(index.first)]
 
 
+def write_excerpt(prefix: str | Path, target: str | Path, tokens: int) -> None:
+    """Write the first documents of ``prefix`` to ``target``, so many tokens; the last one is cut.
+
+    All of them where there are no more. Raises InputError if ``prefix`` is none; OSError.
+    """
+    documents = read_documents(prefix)
+    left = tokens
+    with IndexedWriter(target, documents[0].dtype) as writer:
+        for document in documents:
+            if left <= 0:
+                break
+            taken = document[:left]
+            writer.add(taken)
+            left -= len(taken)
+
+
 class IndexedWriter:
     """Writes ``prefix.bin`` and ``prefix.idx``; used by ``with``, which puts both into place.
 

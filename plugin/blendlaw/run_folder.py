@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from blendlaw.decide import decide, earlier_runs, seen, usable, with_pairs
@@ -151,6 +151,16 @@ class RunFolder:
     def _tokens(self, samples: int) -> float:
         before = sum(language.consumed for language in self.plan.languages.values())
         return before + samples * self.plan.run.sequence_length
+
+
+@contextmanager
+def errors_said() -> Iterator[None]:
+    """For a process that a user started: InputError and OSError are a line and exit status 1."""
+    try:
+        yield
+    except (InputError, OSError) as error:
+        say(f"error: {error}")
+        raise SystemExit(1) from error
 
 
 def say(message: str) -> None:

@@ -152,10 +152,15 @@ def last_step(folder: Path) -> int:
     return int(found[-1]) if found else 0
 
 
+def checkpoint_steps(folder: Path) -> list[int]:
+    """The steps of the trainer's checkpoints in ``folder``, ascending."""
+    found = (re.fullmatch(r"step-(\d+)", path.name) for path in folder.glob("step-*"))
+    return sorted(int(match[1]) for match in found if match)
+
+
 def newest_checkpoint(folder: Path) -> int:
     """The step of the newest checkpoint in a run's folder; 0 if there is none."""
-    names = [path.name.removeprefix("step-") for path in folder.glob("checkpoints/step-*")]
-    return max((int(name) for name in names if name.isdecimal()), default=0)
+    return max(checkpoint_steps(folder / "checkpoints"), default=0)
 
 
 def failed(log: Path, begin: int, ended: str) -> Failed:

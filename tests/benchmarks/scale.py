@@ -206,7 +206,7 @@ def computed(options: Any, layout: Layout, found: dict[str, Any]) -> dict[str, A
     ahead = 2 * batch + options.workers * 2 * options.micro_batch * data
     intervals = steps // options.log_interval
     drawn = sum(source.samples for source in layout.sources)
-    loaders = options.gpus // options.tensor_parallel * 1  # tensor-parallel rank 0 of each
+    loaders = options.gpus // options.tensor_parallel  # tensor-parallel rank 0 of each
     return {
         "steps of the run": steps,
         "index of the run, CPU s (stages)": found["index of a stage, CPU s"] * options.stages,

@@ -10,7 +10,6 @@ import numpy as np
 from blendlaw.fitted import Fit
 from blendlaw.observations import Observation
 from blendlaw.report.figures import FITTED, HELD_OUT, NOT_USED
-from blendlaw.report.predicted import known
 from blendlaw.where import parse
 
 MAX_PANELS = 16  # languages drawn
@@ -93,7 +92,7 @@ def known_evidence(fit: Fit, found: Sequence[Evidence]) -> list[Evidence]:
     """Without the observations of which the fit says nothing."""
     kept = []
     for own in found:
-        rows = [row for row, seen in enumerate(own.observations) if known(fit, seen)]
+        rows = [row for row, seen in enumerate(own.observations) if fit.knows(seen)]
         if rows:
             observations = tuple(own.observations[row] for row in rows)
             kept.append(

@@ -13,11 +13,6 @@ from blendlaw.observations import Observation
 from blendlaw.problems import Worth, problem
 
 
-def known(fit: Fit, seen: Observation) -> bool:
-    """Whether the fit can say anything of this observation: its language and what it saw."""
-    return seen.language in fit.languages and set(fit.sources) >= set(seen.shares())
-
-
 def losses(fit: Fit, language: str, observations: Sequence[Observation]) -> Array:
     """The loss of ``language`` in each of the ``observations``, all ``known``: (n,)."""
     index = list(fit.languages).index(language)

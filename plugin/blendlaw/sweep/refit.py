@@ -69,7 +69,7 @@ def _error(before: Fit, new: list[Observation]) -> float | None:
     """The mean of |predicted/measured − 1| of ``new``, if ``before`` says anything of them."""
     errors = []
     for each in new:
-        if each.language not in before.languages or not set(each.shares()) <= set(before.sources):
+        if not before.knows(each):
             continue
         unique = {k: v for k, v in (each.unique_tokens or {}).items() if k in before.sources}
         loss = before.predict(each.params, each.tokens, each.shares(), unique)[each.language]

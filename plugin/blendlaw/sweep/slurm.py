@@ -23,7 +23,7 @@ from blendlaw.errors import InputError
 from blendlaw.nearest import nearest
 from blendlaw.sweep.job import RunJob
 from blendlaw.sweep.runs import SweptRun
-from blendlaw.trainer_process import LOG, failed
+from blendlaw.trainer_process import LOG, SHOWN, failed
 from blendlaw.values import key_value
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ OURS = {
     "num_gpus": "gpus_per_node",
 }
 LISTS = ("setup", "teardown", "srun_args")
-SHOWN = 15  # lines of a job's own log after a failure
 PROGRAMS = ("sbatch", "squeue", "srun")
 REQUEUED = 1000  # times; a job that gets no further is not (job.py)
 
