@@ -42,16 +42,19 @@ between programs, so without them is the kinder."""
 class Size:
     """Tokens of a sequence, and characters of the longest text that is trained on and held out.
 
-    A held-out pair fits into a sequence by every template.
+    A held-out pair fits into a sequence by every template. ``micro`` sequences are trained on at
+    once; ``near`` is what makes tasks near duplicates, 0 where none is looked for.
     """
 
     sequence: int
     longest: int
     judged: int
+    micro: int
+    near: float
 
 
-MADE_UP = Size(384, 700, 350)
-REAL = Size(1024, 3000, 1000)
+MADE_UP = Size(384, 700, 350, micro=4, near=0.0)
+REAL = Size(1024, 3000, 1000, micro=3, near=0.8)
 SIX = ("Python", "Java", "JavaScript", "C#", "Go", "Rust")
 STEP = 16 * 384  # tokens
 PLAN = """
@@ -161,9 +164,9 @@ def prepare(folder: Path, size: Size, steps: int) -> None:
                     languages=languages,
                     tokens=steps * STEP,
                     sequence=size.sequence,
-                    near=0.0 if size is MADE_UP else 0.8,
+                    near=size.near,
                     batch=STEP // size.sequence,
-                    micro=STEP // size.sequence // (4 if size is MADE_UP else 2),
+                    micro=size.micro,
                 )
             )
             if not sources:
