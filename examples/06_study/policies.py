@@ -8,7 +8,7 @@ from pathlib import Path
 
 from commands import run
 from data import bytes_per_token
-from runs import LARGE, Run, Scale, scarce
+from runs import LARGE, Run, Scale, scarce, stage, table
 
 PROXIES = ("grid", "pairs", "repeated", "mixtures")
 """What the law is fitted to: the small runs, none of the size that is decided about."""
@@ -51,32 +51,28 @@ def allocate(folder: Path, record: Path, scale: Scale) -> Path:
 def policies(folder: Path, record: Path, scale: Scale, seeds: int) -> list[Run]:
     """Every policy with every seed, seed by seed."""
     weights = json.loads((record / "allocation.json").read_text())["weights"]
-    guided = ", ".join(f'"{name}" = {weights[name]!r}' for name in scale.languages)
-    made = {name: f'"{name}"' for name in ("uniform", "proportional", "unimax")}
-    made["law"] = f"{{ {guided} }}"
-    found = []
-    for seed in range(1, seeds + 1):
-        for policy in POLICIES:
-            stages = f'[[stages]]\nname = "main"\ntokens = {scale.longest}\nweights = '
-            text = stages + made.get(policy, "")
-            if policy == "refit":
-                text = _refitted(f"{{ {guided} }}", record, scale)
-            found.append(
-                Run(
-                    f"{policy}-{seed}",
-                    LARGE,
-                    scale.steps(768),
-                    scale.languages,
-                    stages=text,
-                    unique=scarce(scale),
-                    epochs=EPOCHS if policy == "unimax" else None,
-                    values=values(folder, scale),
-                    schedule="wsd",
-                    interval=scale.steps(180),  # before a stage is decided, not after
-                    seed=seed,
-                )
-            )
-    return found
+    law = table({name: weights[name] for name in scale.languages})
+    made = {name: f'"{name}"' for name in ("uniform", "proportional", "unimax")} | {"law": law}
+    stages = {name: stage("main", scale.longest, policy) for name, policy in made.items()}
+    stages["refit"] = _refitted(law, record, scale)
+    unique, worth = scarce(scale), values(folder, scale)
+    return [
+        Run(
+            f"{policy}-{seed}",
+            LARGE,
+            scale.steps(768),
+            scale.languages,
+            stages[policy],
+            unique=unique,
+            epochs=EPOCHS if policy == "unimax" else None,
+            values=worth,
+            schedule="wsd",
+            interval=scale.steps(180),  # before a stage is decided, not after
+            seed=seed,
+        )
+        for seed in range(1, seeds + 1)
+        for policy in POLICIES
+    ]
 
 
 def _refitted(first: str, record: Path, scale: Scale) -> str:
@@ -85,8 +81,5 @@ def _refitted(first: str, record: Path, scale: Scale) -> str:
     files = ", ".join(f'"{(record / name).resolve()}.csv"' for name in PROXIES)
     lines = [f'[refit]\nlaw = "transfer"\nsplit = "valid"\nobservations = [{files}]']
     for number in range(STAGES):
-        weights = '"law"' if number else first
-        lines.append(
-            f'[[stages]]\nname = "part{number + 1}"\ntokens = {tokens}\nweights = {weights}'
-        )
+        lines.append(stage(f"part{number + 1}", tokens, '"law"' if number else first))
     return "\n".join(lines)

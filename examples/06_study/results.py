@@ -27,9 +27,9 @@ LAWS = ("chinchilla", "transient")
 
 def last(observations: Sequence[Observation]) -> list[Observation]:
     """The losses at the end of each run."""
-    ends = {
-        seen.run: max(o.tokens for o in observations if o.run == seen.run) for seen in observations
-    }
+    ends: dict[str | None, float] = {}
+    for seen in observations:
+        ends[seen.run] = max(seen.tokens, ends.get(seen.run, 0.0))
     return [seen for seen in observations if seen.tokens == ends[seen.run]]
 
 

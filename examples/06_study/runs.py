@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from commands import run
 from data import FILES, LANGUAGES, STACK, bytes_per_token, held_out, part
 
-from blendlaw.observations import format_observations, read_observations
+from blendlaw.observations import read_observations, write_observations
 
 LENGTH = 256
 STEP = 16 * LENGTH  # tokens
@@ -62,7 +60,7 @@ seed = {seed}
 
 @dataclass(frozen=True)
 class Run:
-    """A run of ``steps`` steps: ``weights`` of one stage, or the TOML of ``stages``.
+    """A run of ``steps`` steps in ``stages``, as TOML.
 
     ``unique`` tokens there are of a language, where fewer than there is code. The held-out loss of
     all its ``languages`` is measured.
@@ -72,8 +70,7 @@ class Run:
     params: int
     steps: int
     languages: tuple[str, ...]
-    weights: Mapping[str, float] = field(default_factory=dict)
-    stages: str = ""
+    stages: str
     unique: Mapping[str, int] = field(default_factory=dict)
     epochs: int | None = None
     values: Mapping[str, float] = field(default_factory=dict)
@@ -89,8 +86,8 @@ class Run:
             lines.append(f'[languages."{name}"]')
             prefix = f"corpus/{FILES[name]}_train"
             if name in self.unique:
-                prefix, tokens = part(folder, name, self.unique[name])
-                lines.append(f"unique_tokens = {tokens}")
+                prefix = part(folder, name, self.unique[name])
+                lines.append(f"unique_tokens = {self.unique[name]}")
                 if self.epochs is not None:
                     lines.append(f"max_epochs = {self.epochs}")
             lines.append(f'sources = ["{prefix}"]')
@@ -98,10 +95,6 @@ class Run:
             lines.append(f"bytes_per_token = {per_token[name]:.5f}")
             if name in self.values:
                 lines.append(f"value = {self.values[name]:.5f}")
-        if self.weights:
-            shares = [f'"{name}" = {share!r}' for name, share in self.weights.items()]
-            lines.append(f'[[stages]]\nname = "main"\ntokens = {self.steps * STEP}')
-            lines.append(f"weights = {{ {', '.join(shares)} }}")
         hidden, layers = SHAPES[self.params]
         made = TRAINER.format(
             hidden=hidden,
@@ -115,17 +108,46 @@ class Run:
         return "\n".join([*lines, self.stages, made])
 
 
+def stage(name: str, tokens: int, weights: str) -> str:
+    """A stage as TOML; ``weights`` are a policy or a table."""
+    return f'[[stages]]\nname = "{name}"\ntokens = {tokens}\nweights = {weights}'
+
+
+def table(weights: Mapping[str, float]) -> str:
+    """Weights as a table of TOML."""
+    shares = ", ".join(f'"{name}" = {share!r}' for name, share in weights.items())
+    return f"{{ {shares} }}"
+
+
+def small(
+    scale: Scale,
+    name: str,
+    params: int,
+    steps: int,
+    weights: Mapping[str, float],
+    *,
+    points: int = 8,
+    unique: int | None = None,
+) -> Run:
+    """A run of one stage, its losses measured ``points`` times on the way.
+
+    ``steps`` are those in ours, and so are the ones that ``unique`` tokens of each language make.
+    """
+    return Run(
+        name,
+        params,
+        scale.steps(steps),
+        tuple(weights),
+        stage("main", scale.tokens(steps), table(weights)),
+        unique={} if unique is None else dict.fromkeys(weights, scale.tokens(unique)),
+        interval=scale.steps(steps // points),
+    )
+
+
 def grid(scale: Scale) -> list[Run]:
     """Every language alone: three sizes, losses on the way of 2.1 million tokens."""
     return [
-        Run(
-            f"grid-{FILES[name]}-{params}",
-            params,
-            scale.steps(512),
-            (name,),
-            {name: 1.0},
-            interval=scale.steps(64),
-        )
+        small(scale, f"grid-{FILES[name]}-{params}", params, 512, {name: 1.0})
         for params in GRID
         for name in scale.languages
     ]
@@ -134,15 +156,7 @@ def grid(scale: Scale) -> list[Run]:
 def larger(scale: Scale) -> list[Run]:
     """Every language alone at a larger size and half as many tokens again: to be predicted."""
     return [
-        Run(
-            f"larger-{FILES[name]}",
-            LARGE,
-            scale.steps(768),
-            (name,),
-            {name: 1.0},
-            interval=scale.steps(96),
-        )
-        for name in scale.languages
+        small(scale, f"larger-{FILES[name]}", LARGE, 768, {name: 1.0}) for name in scale.languages
     ]
 
 
@@ -151,33 +165,17 @@ def pairs(scale: Scale) -> list[Run]:
     found = []
     for first, name in enumerate(scale.languages):
         for other in scale.languages[first:]:
-            both = tuple(dict.fromkeys((name, other)))
-            found.append(
-                Run(
-                    f"pairs-{FILES[name]}-{FILES[other]}",
-                    SMALL,
-                    scale.steps(256),
-                    both,
-                    {each: 1 / len(both) for each in both},
-                    unique=dict.fromkeys(both, scale.tokens(128)),
-                    interval=scale.steps(64),
-                )
-            )
+            both = dict.fromkeys((name, other))
+            weights = dict.fromkeys(both, 1 / len(both))
+            run_name = f"pairs-{FILES[name]}-{FILES[other]}"
+            found.append(small(scale, run_name, SMALL, 256, weights, points=4, unique=128))
     return found
 
 
 def repeated(scale: Scale) -> list[Run]:
     """65,536 tokens of a language, seen up to eight times."""
     return [
-        Run(
-            f"repeated-{FILES[name]}",
-            SMALL,
-            scale.steps(128),
-            (name,),
-            {name: 1.0},
-            unique={name: scale.tokens(16)},
-            interval=scale.steps(16),
-        )
+        small(scale, f"repeated-{FILES[name]}", SMALL, 128, {name: 1.0}, unique=16)
         for name in scale.languages
     ]
 
@@ -189,16 +187,8 @@ def mixtures(scale: Scale) -> list[Run]:
     for number in range(10 if scale.shorter == 1 else 3):
         drawn = random.dirichlet(np.ones(len(scale.languages))).round(4).tolist()
         drawn[-1] = round(1 - sum(drawn[:-1]), 4)
-        found.append(
-            Run(
-                f"mixtures-{number}",
-                SMALL,
-                scale.steps(256),
-                scale.languages,
-                dict(zip(scale.languages, drawn, strict=True)),
-                interval=scale.steps(64),
-            )
-        )
+        weights = dict(zip(scale.languages, drawn, strict=True))
+        found.append(small(scale, f"mixtures-{number}", SMALL, 256, weights, points=4))
     return found
 
 
@@ -208,37 +198,22 @@ def scarce(scale: Scale) -> dict[str, int]:
     return {name: round(scale.longest * STACK[name] / whole) for name in scale.languages}
 
 
-def train(folder: Path, part_name: str, runs: Iterable[Run], csv_file: Path, at_once: int) -> None:
-    """Those of ``runs`` that ``csv_file`` does not have yet; rows are added as they end."""
-    known = _known(csv_file)
+def train(folder: Path, part_name: str, runs: Sequence[Run], record: Path, at_once: int) -> None:
+    """Train those of ``runs`` that the CSV ``record`` does not have yet, and add their losses."""
+    kept = list(read_observations(record)) if record.exists() else []
+    known = {seen.run for seen in kept}
     missing = [each for each in runs if each.name not in known]
     if not missing:
         return
     home = folder / part_name
     for each in missing:
-        place = home / each.name
-        if not (place / "plan.toml").exists():
-            place.mkdir(parents=True, exist_ok=True)
-            (place / "plan.toml").write_text(each.plan(folder))
+        plan = home / each.name / "plan.toml"
+        if not plan.exists():
+            plan.parent.mkdir(parents=True, exist_ok=True)
+            plan.write_text(each.plan(folder))
     curves = ["--curves"] if missing[0].schedule == "constant" else []
     run(folder, "blendlaw", "sweep", part_name, "--at-once", str(at_once), *curves)
-    collect(home, missing, csv_file)
-
-
-def collect(home: Path, runs: Iterable[Run], csv_file: Path) -> None:
-    """Add what ``home``/observations.jsonl says of ``runs`` to ``csv_file``."""
-    rows: dict[str, Any] = {}
-    kept = list(read_observations(csv_file)) if csv_file.exists() else []
-    wanted = {each.name: each for each in runs}
-    for seen in read_observations(home / "observations.jsonl"):
-        if seen.run in wanted and seen.run not in {o.run for o in kept}:
-            rows.setdefault(seen.run, []).append(seen)
-    added = [seen for name in wanted for seen in rows.get(name, [])]
-    csv_file.write_text(format_observations([*kept, *added], "csv"))
-
-
-def _known(csv_file: Path) -> set[str]:
-    if not csv_file.exists():
-        return set()
-    with csv_file.open(newline="") as file:
-        return {row["run"] for row in csv.DictReader(file)}
+    found = read_observations(home / "observations.jsonl")
+    for each in missing:
+        kept += [seen for seen in found if seen.run == each.name]
+    write_observations(record, kept)
