@@ -16,6 +16,7 @@ from data import LANGUAGES
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from policies import POLICIES
 
 import blendlaw
@@ -46,6 +47,9 @@ def curves(record: Path) -> Figure:
                 axes.plot(tokens, losses, "o", color=colour(name), mfc=face, markersize=3.5)
         axes.set_title(name, fontsize=9)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     panels[-1].axis("off")
     figure.supxlabel("training tokens", fontsize=9)
     figure.supylabel("held-out loss, nats/token", fontsize=9)
@@ -56,6 +60,7 @@ def transfer(record: Path) -> Figure:
     """The gains of the pair runs beside the paper's."""
     found = json.loads((record / "results.json").read_text())["transfer"]
     figure = Figure((9, 4), layout="constrained")
+    figure.suptitle("gain of the row's language in %, by auxiliary", fontsize=9)
     for axes, (title, key) in zip(
         figure.subplots(1, 2), (("this study", "gain_percent"), ("the paper", "paper")), strict=True
     ):
@@ -69,9 +74,11 @@ def _heatmap(axes: Axes, gains: Any, title: str) -> None:
     axes.imshow(gains, cmap="PuOr", vmin=-most, vmax=most)
     axes.set_xticks(range(7), LANGUAGES, rotation=45, ha="right")
     axes.set_yticks(range(7), LANGUAGES)
-    axes.set_title(f"{title}: gain in % of row's language, by auxiliary", fontsize=9)
+    axes.set_title(title, fontsize=9)
     for row, column in np.argwhere(~np.isnan(gains)):
-        axes.text(column, row, f"{gains[row, column]:+.1f}", ha="center", va="center", fontsize=7)
+        gain = gains[row, column]
+        hue = "white" if abs(gain) > 0.6 * most else "black"
+        axes.text(column, row, f"{gain:+.1f}", color=hue, ha="center", va="center", fontsize=7)
 
 
 def gains(record: Path) -> Figure:
@@ -82,7 +89,8 @@ def gains(record: Path) -> Figure:
     languages = list(against["proportional"]["languages"])
     rows = ["mean", *languages]
     others = [policy for policy in POLICIES if policy in against]
-    for axes, policy in zip(figure.subplots(1, len(others), sharey=True), others, strict=True):
+    panels = figure.subplots(1, len(others), sharex=True, sharey=True)
+    for axes, policy in zip(panels, others, strict=True):
         entries = [against[policy], *against[policy]["languages"].values()]
         for row, (name, entry) in enumerate(zip(rows, entries, strict=True)):
             hue = "black" if name == "mean" else colour(name)
