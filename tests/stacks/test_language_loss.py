@@ -250,19 +250,31 @@ def test_context_parallel_ranks_count_each_token_once(size: int) -> None:
         assert totals[name] == pytest.approx(losses[language == index].sum())
 
 
-def test_megatrons_own_context_slices() -> None:
-    code = (
-        "from blendlaw_hooks import cpu; cpu.install()\n"
-        "import torch\n"
-        "from unittest.mock import patch\n"
-        "from megatron.core import parallel_state\n"
-        "from megatron.core.utils import get_batch_on_this_cp_rank\n"
-        "from blendlaw_hooks.language_loss import zigzag\n"
-        "ids = torch.arange(48).view(2, 24)\n"
-        "for size, rank in ((2, 0), (2, 1), (3, 1)):\n"
-        "    with patch.object(parallel_state, 'get_context_parallel_world_size', lambda: size):\n"
-        "        with patch.object(parallel_state, 'get_context_parallel_rank', lambda: rank):\n"
-        "            own = get_batch_on_this_cp_rank({'tokens': ids})['tokens']\n"
-        "    assert torch.equal(own, zigzag(ids, size, rank)), (size, rank)\n"
-    )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=ENVIRONMENT, check=True)
+CONTEXT_SLICES = """
+import inspect, sys
+from blendlaw_hooks import cpu; cpu.install()
+import torch
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from megatron.core import parallel_state
+from megatron.core.utils import get_batch_on_this_cp_rank
+from blendlaw_hooks.language_loss import zigzag
+size, rank = map(int, sys.argv[1:])
+torch.distributed.init_process_group("fake", store=FakeStore(), rank=rank, world_size=size)
+parallel_state.initialize_model_parallel(
+    context_parallel_size=size, create_gloo_process_groups=False
+)
+group = parallel_state.get_context_parallel_group()
+newer = {"is_hybrid_cp": False, "cp_group": group}  # since core 0.18
+known = inspect.signature(get_batch_on_this_cp_rank).parameters
+ids = torch.arange(48).view(2, 24)
+given = {key: value for key, value in newer.items() if key in known}
+own = get_batch_on_this_cp_rank({"tokens": ids}, **given)["tokens"]
+assert own.shape == (2, 24 // size)
+assert torch.equal(own, zigzag(ids, size, rank))
+"""
+
+
+@pytest.mark.parametrize(("size", "rank"), [(2, 0), (2, 1), (3, 1)])
+def test_megatrons_own_context_slices(size: int, rank: int) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", CONTEXT_SLICES, str(size), str(rank)]
+    subprocess.run(command, env=ENVIRONMENT, check=True)
