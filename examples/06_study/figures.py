@@ -82,7 +82,7 @@ def _heatmap(axes: Axes, gains: Any, title: str) -> None:
 
 
 def gains(record: Path) -> Figure:
-    """What each policy gains on uniform, by language, with 90% intervals over seeds."""
+    """What each policy gains on uniform, with 90% intervals over seeds, and what was predicted."""
     found = json.loads((record / "results.json").read_text())["policies"]
     against = found["against"]["uniform"]
     figure = Figure((9, 3.4), layout="constrained")
@@ -96,11 +96,14 @@ def gains(record: Path) -> Figure:
             hue = "black" if name == "mean" else colour(name)
             axes.plot(entry["interval"], [row, row], "|-", color=hue)
             axes.plot(entry["mean"], row, "o", color=hue, markersize=4)
+            axes.plot(entry["predicted"], row, "x", color=hue, markersize=4)
         axes.axvline(0, color="gray", linewidth=0.8)
         axes.set_title(policy, fontsize=9)
         axes.set_yticks(range(len(rows)), rows)
         axes.set_ylim(len(rows) - 0.5, -0.5)
-    figure.supxlabel("held-out bits/byte lower than with uniform weights, %", fontsize=9)
+    figure.supxlabel(
+        "held-out bits/byte lower than with uniform weights, % (×: predicted)", fontsize=9
+    )
     return figure
 
 

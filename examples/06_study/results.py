@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from policies import POLICIES
 from scipy import stats
 
@@ -22,6 +23,7 @@ from blendlaw.data import code7
 from blendlaw.observations import Observation, read_observations
 from blendlaw.pair_runs import read_pairs_table
 
+Array = NDArray[np.float64]
 LAWS = ("chinchilla", "transient")
 
 
@@ -75,44 +77,59 @@ def transfer(record: Path) -> dict[str, Any]:
 
 
 def compare(record: Path) -> dict[str, Any]:
-    """(c) Held-out bits per byte of each policy, against uniform and proportional."""
+    """(c) Held-out bits per byte of each policy, against uniform and proportional.
+
+    ``weights`` are the shares trained on, and ``predicted`` is what the law of the small runs says
+    of them: a mean over seeds, as the shares of ``refit`` differ.
+    """
+    fit = blendlaw.Fit.from_json((record / "fit.json").read_text(encoding="utf-8"))
     rows = last(read_observations(record / "policies.csv"))
-    bpb: dict[str, dict[int, dict[str, float]]] = {name: {} for name in POLICIES}
-    for seen in rows:
-        assert seen.run is not None
-        assert seen.bpb is not None
-        policy, seed = seen.run.rsplit("-", 1)
-        bpb[policy].setdefault(int(seed), {})[seen.language] = seen.bpb
-    seeds = sorted(set.intersection(*(set(of) for of in bpb.values())))
+    seeds = sorted({_policy(seen)[1] for seen in rows})
     languages = list(dict.fromkeys(seen.language for seen in rows))
-    found: dict[str, Any] = {"seeds": seeds, "mean": {}, "against": {}}
-
-    def mean(policy: str, seed: int) -> float:
-        return float(np.mean([bpb[policy][seed][name] for name in languages]))
-
-    for policy in POLICIES:
-        found["mean"][policy] = interval([mean(policy, seed) for seed in seeds])
+    shape = (len(POLICIES), len(seeds), len(languages))
+    bpb, told, shares = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan)
+    for seen in rows:
+        policy, seed = _policy(seen)
+        at = POLICIES.index(policy), seeds.index(seed), languages.index(seen.language)
+        given = seen.shares()
+        loss = fit.predict(seen.params, seen.tokens, given, seen.unique_tokens)[seen.language]
+        assert seen.bpb is not None
+        bpb[at], told[at] = seen.bpb, seen.bpb * loss / seen.loss
+        shares[at] = given.get(seen.language, 0.0)
+    found: dict[str, Any] = {"seeds": seeds, "weights": {}, "mean": {}, "against": {}}
+    for index, policy in enumerate(POLICIES):
+        means = dict(zip(languages, shares[index].mean(0).tolist(), strict=True))
+        found["weights"][policy] = means
+        found["mean"][policy] = interval(bpb[index].mean(1)) | {"predicted": told[index].mean()}
     for base in ("uniform", "proportional"):
-        found["against"][base] = {}
-        for policy in POLICIES:
-            if policy == base:
-                continue
-            means = [100 * (1 - mean(policy, seed) / mean(base, seed)) for seed in seeds]
-            found["against"][base][policy] = gain(means) | {
-                "languages": {
-                    name: gain(
-                        [
-                            100 * (1 - bpb[policy][seed][name] / bpb[base][seed][name])
-                            for seed in seeds
-                        ]
-                    )
-                    for name in languages
+        against = found["against"][base] = {}
+        for index, policy in enumerate(POLICIES):
+            if policy != base:
+                of = POLICIES.index(base)
+                against[policy] = {
+                    **_gains(bpb[[index, of]].mean(2), told[[index, of]].mean(2)),
+                    "languages": {
+                        name: _gains(bpb[[index, of], :, place], told[[index, of], :, place])
+                        for place, name in enumerate(languages)
+                    },
                 }
-            }
     return found
 
 
-def gain(gains: Sequence[float]) -> dict[str, Any]:
+def _policy(seen: Observation) -> tuple[str, int]:
+    """The policy and the seed of its run."""
+    assert seen.run is not None
+    policy, seed = seen.run.rsplit("-", 1)
+    return policy, int(seed)
+
+
+def _gains(bpb: Array, told: Array) -> dict[str, Any]:
+    """The gain of a policy on another, each a row by seed; ``predicted``: by ``told``."""
+    ours, base = told.mean(1)
+    return gain(100 * (1 - bpb[0] / bpb[1])) | {"predicted": float(100 * (1 - ours / base))}
+
+
+def gain(gains: Array) -> dict[str, Any]:
     """Gains in percent, one a seed: their mean with its 90% interval.
 
     ``seeds_needed``: so many, with this mean and this spread, for the interval to leave out 0.
@@ -127,7 +144,7 @@ def gain(gains: Sequence[float]) -> dict[str, Any]:
     return found | {"seeds_needed": needed}
 
 
-def interval(values: Sequence[float]) -> dict[str, Any]:
+def interval(values: Array) -> dict[str, Any]:
     """Mean and 90% interval (Student's t)."""
     mean = float(np.mean(values))
     half = float(stats.sem(values) * stats.t.ppf(0.95, len(values) - 1))
