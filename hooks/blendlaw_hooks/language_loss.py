@@ -124,7 +124,8 @@ class LanguageLoss:
         """``loss_func(losses [b, s])`` with the microbatch read through ``tap`` counted.
 
         ``loss_func`` is ``partial(function, loss_mask, …)``, as in every version of Megatron: the
-        mask is the very one that the loss is made with, already sliced. Raises ValueError if not.
+        mask is the very one that the loss is made with, already sliced. Raises ValueError if not,
+        and when it is called with anything but one tensor of losses.
         """
         if tap is None or not self.counting or (tap.dataset is None and tap.language is None):
             return loss_func
@@ -136,6 +137,11 @@ class LanguageLoss:
         def counted(losses: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
             result = loss_func(losses, *args, **kwargs)
             if not kwargs.get("non_loss_data"):
+                if not isinstance(losses, torch.Tensor):  # LLaVA's, with a mask of the model's
+                    raise ValueError(
+                        f"the model returns a {type(losses).__name__}, not losses [b, s]: "
+                        "the loss of each language cannot be counted"
+                    )
                 self._add(losses.detach(), mask, self._languages(tap, split), split)
             return result
 

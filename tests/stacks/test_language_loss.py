@@ -207,6 +207,9 @@ def test_what_cannot_be_counted_is_refused() -> None:
     next(tap)  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="without its loss mask"):
         measured.wrap_loss(lambda losses: losses, tap)
+    pairs = partial(lambda mask, losses: losses, torch.ones(1, 2))  # as of LLaVA's forward step
+    with pytest.raises(ValueError, match="returns a tuple, not losses"):
+        measured.wrap_loss(pairs, tap)((torch.ones(1, 2), torch.ones(1, 2)))
 
 
 def test_nothing_waits_for_the_device() -> None:
