@@ -89,6 +89,20 @@ def test_a_record_that_no_refit_could_read() -> None:
     assert MAX_BYTES / 2 < size < MAX_BYTES  # what would really be written
 
 
+def test_something_to_validate_on(folder: Path) -> None:
+    """Pairs will do."""
+    python, pairs = '\nvalid_sources = ["py_valid"]', '\nvalid_sources = ["pairs_valid"]'
+    assert python in PLAN
+    assert pairs in PLAN
+
+    def flags(text: str) -> list[str]:
+        (folder / "plan.toml").write_text(text)
+        return [each.flag for each in linted(plan=read_plan("plan.toml")).findings]
+
+    assert "--eval-iters" not in flags(PLAN.replace(python, ""))
+    assert "--eval-iters" in flags(PLAN.replace(python, "").replace(pairs, ""))
+
+
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.what)
 def test_a_planted_mistake_is_found(mistake: Mistake, plan: Plan) -> None:
     found = linted(mistake.old, mistake.new, plan)

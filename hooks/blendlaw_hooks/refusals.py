@@ -77,7 +77,7 @@ def _refuse_torn_pairs(spelled: str, given: Any, plan: Plan) -> None:
 
 
 def _refuse_blind(spelled: str, evaluates: Any, plan: Plan) -> None:
-    if evaluates and not any(language.valid_sources for language in plan.languages.values()):
+    if evaluates and not any(entry.valid_sources for entry in plan.mixture.values()):
         raise InputError(
             f"the plan has no valid_sources to evaluate on: name some, or set {spelled} 0"
         )

@@ -79,7 +79,7 @@ def validation(launch: Launch, plan: Plan) -> Findings:
     if not launch.has(LAUNCHER):
         return
     evaluates = launch.has("full-validation") or launch.number("eval-iters", 100, least=0) > 0
-    if evaluates and not any(language.valid_sources for language in plan.languages.values()):
+    if evaluates and not any(entry.valid_sources for entry in plan.mixture.values()):
         problem = "the plan has no valid_sources to evaluate on"
         yield error("--eval-iters", problem, "set --eval-iters 0, or name some in the plan")
 
