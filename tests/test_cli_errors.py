@@ -139,6 +139,13 @@ CASES: list[Case] = [
         1,
         ["bad.jsonl:2", "not JSON"],
     ),
+    (
+        "losses of two splits",
+        {"bad.csv": rows("Go,1,1,1,train", "Go,1,1,1,valid", header=HEADER + ",split")},
+        FIT,
+        1,
+        ["split", "train, valid", "--where split="],
+    ),
     ("one observation", {"bad.csv": rows("Go,1e9,1e9,1")}, "fit bad.csv", 1, ["Go", "too few"]),
     ("one observation, one law", {"bad.csv": rows("Go,1e9,1e9,1")}, FIT, 1, ["Go", "too few"]),
     (

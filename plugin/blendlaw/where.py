@@ -80,6 +80,14 @@ def select(observations: Sequence[Observation], where: Where) -> list[Observatio
     return [observation for observation in observations if where(observation)]
 
 
+def refuse_mixed_splits(observations: Sequence[Observation]) -> None:
+    """Raises InputError where training losses and held-out ones, or pairs' ones, are together."""
+    splits = sorted({seen.split for seen in observations if seen.split is not None})
+    if len(splits) > 1:
+        problem = f"losses of {', '.join(splits)} are not of one kind: keep one by --where split=…"
+        raise InputError(f"{problem} (blendlaw convert has it too)", column="split")
+
+
 class _Parser:
     """Recursive descent. ``kind`` and ``token`` are the token looked at; kind is '' at the end."""
 

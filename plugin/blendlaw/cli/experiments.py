@@ -45,6 +45,7 @@ def command(
     from blendlaw.experiments.folders import designs, stated, write_runs
     from blendlaw.observations import read_observations
     from blendlaw.plan import read_plan
+    from blendlaw.where import refuse_mixed_splits
 
     if (gpu_hours is None) != (tflops is None):
         raise click.UsageError("--gpu-hours and --tflops go together")
@@ -54,12 +55,14 @@ def command(
     if len(budgets) != 1:
         raise click.UsageError("give the budget as --flops or as --gpu-hours with --tflops")
     planned = read_plan(plan)
+    seen = read_observations(*observations) if observations else []
+    refuse_mixed_splits(seen)
     before = designs(output) if output is not None else []
     found = experiments(
         planned,
         flops=budgets[0],
         law=law,
-        observations=read_observations(*observations) if observations else (),
+        observations=seen,
         sizes=params,
         levels=tokens,
         noise=noise,

@@ -56,7 +56,7 @@ def command(
     from blendlaw.fitting import fit
     from blendlaw.observations import read_observations
     from blendlaw.synergy import Synergy
-    from blendlaw.where import parse, select
+    from blendlaw.where import parse, refuse_mixed_splits, select
 
     chosen = None if where is None else parse(where)
     held = None if holdout is None else parse(holdout)
@@ -67,6 +67,7 @@ def command(
         skipped.say_how_many()
     if chosen is not None:
         seen = select(seen, chosen)
+    refuse_mixed_splits(seen)
     if held is not None:
         select(seen, held)  # an unknown column is an error here
     known = None if transfer is None else load(transfer, Synergy.from_json)

@@ -27,16 +27,17 @@ def command(
     auxiliary, loss, where auxiliary = target is the baseline, the same tokens seen twice.
     """
     from blendlaw.fitted import Fit
-    from blendlaw.observations import read_observations
-    from blendlaw.pair_runs import is_pairs_table, read_pairs_table
+    from blendlaw.observations import Observation, read_observations
+    from blendlaw.pair_runs import PairLoss, is_pairs_table, read_pairs_table
     from blendlaw.synergy import measure_synergy
+    from blendlaw.where import refuse_mixed_splits
 
     curves = None if fit is None else load(fit, Fit.from_json)
-    runs = (
-        read_pairs_table(observations)
-        if is_pairs_table(observations)
-        else read_observations(observations)
-    )
+    if is_pairs_table(observations):
+        runs: list[PairLoss] | list[Observation] = read_pairs_table(observations)
+    else:
+        runs = read_observations(observations)
+        refuse_mixed_splits(runs)
     found = measure_synergy(runs, fit=curves, params=params)
     show(describe(found), found.to_json(), output, as_json)
 
