@@ -25,6 +25,7 @@ from blendlaw.pair_runs import read_pairs_table
 
 Array = NDArray[np.float64]
 LAWS = ("chinchilla", "transient")
+SMALLER = ("grid", "pairs", "repeated")
 
 
 def last(observations: Sequence[Observation]) -> list[Observation]:
@@ -55,9 +56,34 @@ def laws(record: Path) -> dict[str, Any]:
     return found
 
 
+def blends(record: Path) -> dict[str, Any]:
+    """(b) Losses of the mixtures predicted from runs of one language or two: relative errors.
+
+    ``own tokens`` is the law of the grid alone, to which tokens of other languages are nothing.
+    """
+    grid, *more = (read_observations(record / f"{name}.csv") for name in SMALLER)
+    mixtures = last(read_observations(record / "mixtures.csv"))
+    found: dict[str, Any] = {}
+    for law, fit in {
+        "own tokens": blendlaw.fit(grid, "chinchilla"),
+        "transfer": blendlaw.fit(sum(more, grid), "transfer"),
+    }.items():
+        errors: dict[str, list[float]] = {}
+        for seen in mixtures:
+            told = fit.predict(seen.params, seen.tokens, seen.shares(), seen.unique_tokens)
+            errors.setdefault(seen.language, []).append(told[seen.language] / seen.loss - 1)
+        found[law] = {name: float(np.abs(each).mean()) for name, each in errors.items()}
+    return found
+
+
 def transfer(record: Path) -> dict[str, Any]:
-    """(b) Gains of the pair runs in percent, and how they agree with the paper's."""
-    ours = blendlaw.measure_synergy(last(read_observations(record / "pairs.csv")))
+    """(b) Gains of the pair runs in percent, and how they agree with the paper's.
+
+    ``second_half``: by how much tokens of another language (the mean over them), and the own ones
+    again, lower the loss after half a run, as a part of what as many new ones do.
+    """
+    runs = last(read_observations(record / "pairs.csv"))
+    ours = blendlaw.measure_synergy(runs)
     paper = blendlaw.measure_synergy(read_pairs_table(code7("synergy")))
     cells = [(a, b) for a, row in ours.gain_percent.items() for b in row if a != b]
     mine = np.array([ours.gain_percent[a][b] for a, b in cells])
@@ -66,7 +92,22 @@ def transfer(record: Path) -> dict[str, Any]:
     draws = random.integers(0, len(cells), (2000, len(cells)))
     varied = [draw for draw in draws if np.ptp(mine[draw]) and np.ptp(theirs[draw])]
     ranks = [stats.spearmanr(mine[draw], theirs[draw]).statistic for draw in varied]
+    new = {
+        (seen.language, seen.tokens): seen.loss
+        for seen in read_observations(record / "grid.csv")
+        if seen.params == runs[0].params
+    }
+    second: dict[str, dict[str, float]] = {}
+    for name in ours.gain_percent:
+        own = [seen for seen in runs if seen.language == name]
+        whole = own[0].tokens
+        half = new[name, whole / 2]
+        for what, alone in (("another", False), ("again", True)):
+            losses = [seen.loss for seen in own if (seen.shares()[name] == 1) is alone]
+            drop = (half - float(np.mean(losses))) / (half - new[name, whole])
+            second.setdefault(name, {})[what] = drop
     return {
+        "second_half": second,
         "gain_percent": ours.gain_percent,
         "paper": paper.gain_percent,
         "rank_correlation": float(stats.spearmanr(mine, theirs).statistic),
@@ -157,6 +198,7 @@ def main() -> None:
     for name, made, files in (
         ("laws", laws, ("grid", "larger")),
         ("transfer", transfer, ("pairs",)),
+        ("blends", blends, (*SMALLER, "mixtures")),
         ("policies", compare, ("policies",)),
     ):
         if all((record / f"{file}.csv").exists() for file in files):
