@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from blendlaw.laws.effective import Array
 from blendlaw.observations import Observation
 from blendlaw.plan import LanguagePlan, Plan, Run, Stage
 from blendlaw.plugins import laws
+from blendlaw.policies import propose
 
 NAMES = ("Python", "Java", "JavaScript", "TypeScript", "C#", "Go", "Rust", "C++")
 SEEDS = st.integers(0, 2**32 - 1)
@@ -505,3 +506,49 @@ def test_every_law_can_be_allocated_by(name: str, bootstrap: int) -> None:
     assert sum(found.weights.values()) == pytest.approx(1, abs=1e-9)
     assert found.kkt_residual <= 1e-8
     assert (found.interval is None) == (bootstrap == 0)
+
+
+# By law, stage by stage
+
+
+def staged(stages: Sequence[Stage], **languages: dict[str, Any]) -> Plan:
+    tokens = sum(stage.tokens for stage in stages)
+    known = {name: LanguagePlan(**keys) for name, keys in languages.items()}
+    return Plan(Run(1e9, tokens), known, tuple(stages))
+
+
+SCARCE: Mapping[str, dict[str, Any]] = {
+    "Go": {"unique_tokens": 2e8},
+    "Java": {"unique_tokens": 9e9},
+    "Python": {"unique_tokens": 90e9},
+}
+ALIKE = Fit(
+    "chinchilla",
+    {name: LanguageFit(some_params(np.random.default_rng(0)), 60, 0.0, 0.0) for name in SCARCE},
+    tuple(SCARCE),
+)
+
+
+def test_by_law_the_run_s_end_counts_however_it_is_staged() -> None:
+    """Stages by one fit add up to what is best for the whole, and each has the same weights."""
+    whole = allocate(ALIKE, params=1e9, tokens=90e9, plan=staged([Stage("all", 90e9)], **SCARCE))
+    plan = staged([Stage("a", 10e9), Stage("b", 50e9), Stage("c", 30e9)], **SCARCE)
+    ahead = plan
+    for stage in plan.stages:
+        weights = propose(ahead, stage, ALIKE)
+        assert dict(weights) == pytest.approx(whole.weights, abs=1e-4)
+        ahead = ahead.after(stage, weights)
+    soon = allocate(ALIKE, params=1e9, tokens=10e9, plan=plan)  # as if the run ended with a
+    assert soon.weights["Go"] > 1.5 * whole.weights["Go"]
+
+
+def test_by_law_what_later_stages_get_anyway_counts() -> None:
+    """A table at the end is seen beforehand: the sum is the optimum with that much consumed."""
+    last = {"Go": 0.5, "Java": 0.3, "Python": 0.2}
+    plan = staged([Stage("a", 30e9), Stage("b", 30e9, "uniform"), Stage("c", 6e9, last)], **SCARCE)
+    consumed = {name: 10e9 + 6e9 * share for name, share in last.items()}
+    best = allocate(ALIKE, params=1e9, tokens=30e9, plan=plan, consumed=consumed)
+    weights = propose(plan, plan.stages[0], ALIKE)
+    assert dict(weights) == pytest.approx(best.weights, abs=1e-6)
+    ignored = allocate(ALIKE, params=1e9, tokens=30e9, plan=plan)
+    assert abs(weights["Go"] - ignored.weights["Go"]) > 0.02

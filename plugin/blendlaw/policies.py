@@ -71,7 +71,12 @@ def within_limits(plan: Plan, stage: Stage, requested: Mapping[str, float]) -> P
 
 
 def law(stage: Stage, fit: Fit | None, plan: Plan) -> Mapping[str, float]:
-    """The weights that the fitted law says cost the least loss."""
+    """The weights that the fitted law says cost the least loss at the end of the run.
+
+    To a law the order of tokens is nothing, so all that is still decided by one is decided as if
+    it were a single stage, and what later stages get otherwise counts as consumed. Looking only to
+    the end of this stage would spend scarce languages early: over fewer tokens they are less so.
+    """
     if fit is None:
         raise NoFit(
             f"stage {stage.name} wants weights by law, but there is no fit: give --fit or --weights"
@@ -79,7 +84,16 @@ def law(stage: Stage, fit: Fit | None, plan: Plan) -> Mapping[str, float]:
     from blendlaw.allocation import allocate
 
     tokens = plan.language_tokens(stage)
-    weights = allocate(fit, params=plan.run.params, tokens=tokens, plan=plan).weights
+    names = [each.name for each in plan.stages]
+    ahead = plan
+    for later in plan.stages[names.index(stage.name) + 1 :]:
+        if needs_fit(later):
+            tokens += plan.language_tokens(later)
+        else:
+            policy = later.weights if isinstance(later.weights, str) else "static"
+            asked = POLICIES[policy](later, None, ahead)
+            ahead = ahead.after(later, plan.mixed(later, within_limits(ahead, later, asked)))
+    weights = allocate(fit, params=plan.run.params, tokens=tokens, plan=ahead).weights
     # The fit may know languages that the plan does not train on.
     return {language: weights[language] for language in plan.languages}
 
