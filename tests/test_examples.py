@@ -5,11 +5,15 @@ One that trains needs the stack, and one inside Megatron-LM a checkout of it.
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,3 +50,28 @@ def test_example_runs(folder: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for name in OUTPUT[folder]:
         assert (tmp_path / "out" / name).stat().st_size > 0
+
+
+def test_the_study_follows_from_its_record(tmp_path: Path) -> None:
+    study = EXAMPLES.parent / "docs" / "study"
+    for file in (*study.glob("*.csv"), study / "fit.json"):
+        shutil.copy(file, tmp_path)
+    for script in ("results.py", "figures.py"):
+        command = [sys.executable, EXAMPLES / "06_study" / script, tmp_path]
+        subprocess.run(command, check=True, capture_output=True)
+    drawn, told = tmp_path / "results.json", study / "results.json"
+    assert dict(numbers(json.loads(drawn.read_text()))) == pytest.approx(
+        dict(numbers(json.loads(told.read_text()))), rel=1e-3, abs=1e-3
+    )
+    for figure in study.glob("*.svg"):
+        assert (tmp_path / figure.name).stat().st_size > 0
+
+
+def numbers(told: Any, at: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of a JSON and where it stands."""
+    if isinstance(told, dict | list):
+        inner = told.items() if isinstance(told, dict) else enumerate(told)
+        for key, each in inner:
+            yield from numbers(each, f"{at}/{key}")
+    elif told is not None:
+        yield at, told

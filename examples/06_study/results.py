@@ -26,6 +26,8 @@ from blendlaw.pair_runs import read_pairs_table
 Array = NDArray[np.float64]
 LAWS = ("chinchilla", "transient")
 SMALLER = ("grid", "pairs", "repeated")
+APART = 0.1
+"""Logarithm of two shares that are far enough apart to tell a slope."""
 
 
 def last(observations: Sequence[Observation]) -> list[Observation]:
@@ -121,7 +123,8 @@ def compare(record: Path) -> dict[str, Any]:
     """(c) Held-out bits per byte of each policy, against uniform and proportional.
 
     ``weights`` are the shares trained on, and ``predicted`` is what the law of the small runs says
-    of them: a mean over seeds, as the shares of ``refit`` differ.
+    of them: a mean over seeds, as the shares of ``refit`` differ. ``slope``: by how many bits per
+    byte a language is better for e times its share, between uniform and proportional.
     """
     fit = blendlaw.Fit.from_json((record / "fit.json").read_text(encoding="utf-8"))
     rows = last(read_observations(record / "policies.csv"))
@@ -142,6 +145,15 @@ def compare(record: Path) -> dict[str, Any]:
         means = dict(zip(languages, shares[index].mean(0).tolist(), strict=True))
         found["weights"][policy] = means
         found["mean"][policy] = interval(bpb[index].mean(1)) | {"predicted": told[index].mean()}
+    ends = [POLICIES.index(name) for name in ("uniform", "proportional")]
+    even, given = shares[ends].mean(1)
+    apart = np.log(given / even)
+    slopes = [(-np.diff(of[ends].mean(1), axis=0)[0] / apart).tolist() for of in (bpb, told)]
+    found["slope"] = {
+        name: {"measured": measured, "predicted": predicted}
+        for name, far, measured, predicted in zip(languages, apart, *slopes, strict=True)
+        if abs(far) > APART
+    }
     for base in ("uniform", "proportional"):
         against = found["against"][base] = {}
         for index, policy in enumerate(POLICIES):
