@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -127,19 +127,16 @@ def small(
     weights: Mapping[str, float],
     *,
     points: int = 8,
-    unique: int | None = None,
+    unique: Mapping[str, int] | None = None,
 ) -> Run:
-    """A run of one stage, its losses measured ``points`` times on the way.
-
-    ``steps`` are those in ours, and so are the ones that ``unique`` tokens of each language make.
-    """
+    """A run of one stage of ``steps`` steps in ours, its losses measured ``points`` times."""
     return Run(
         name,
         params,
         scale.steps(steps),
         tuple(weights),
         stage("main", scale.tokens(steps), table(weights)),
-        unique={} if unique is None else dict.fromkeys(weights, scale.tokens(unique)),
+        unique=unique or {},
         interval=scale.steps(steps // points),
     )
 
@@ -168,28 +165,50 @@ def pairs(scale: Scale) -> list[Run]:
             both = dict.fromkeys((name, other))
             weights = dict.fromkeys(both, 1 / len(both))
             run_name = f"pairs-{FILES[name]}-{FILES[other]}"
-            found.append(small(scale, run_name, SMALL, 256, weights, points=4, unique=128))
+            unique = dict.fromkeys(both, scale.tokens(128))
+            found.append(small(scale, run_name, SMALL, 256, weights, points=4, unique=unique))
     return found
 
 
 def repeated(scale: Scale) -> list[Run]:
     """65,536 tokens of a language, seen up to eight times."""
     return [
-        small(scale, f"repeated-{FILES[name]}", SMALL, 128, {name: 1.0}, unique=16)
+        small(
+            scale,
+            f"repeated-{FILES[name]}",
+            SMALL,
+            128,
+            {name: 1.0},
+            unique={name: scale.tokens(16)},
+        )
         for name in scale.languages
     ]
 
 
 def mixtures(scale: Scale) -> list[Run]:
     """Blends of all languages, drawn from a Dirichlet distribution around uniform."""
-    random = np.random.default_rng(0)
-    found = []
-    for number in range(10 if scale.shorter == 1 else 3):
+    return [
+        small(scale, f"mixtures-{number}", SMALL, 256, weights, points=4)
+        for number, weights in enumerate(_drawn(scale, 0))
+    ]
+
+
+def rationed(scale: Scale) -> list[Run]:
+    """Other blends, with as little of each language for their length as the largest runs have."""
+    length = scale.tokens(256)
+    unique = {name: tokens * length // scale.longest for name, tokens in scarce(scale).items()}
+    return [
+        small(scale, f"rationed-{number}", SMALL, 256, weights, points=4, unique=unique)
+        for number, weights in enumerate(_drawn(scale, 1))
+    ]
+
+
+def _drawn(scale: Scale, seed: int) -> Iterator[dict[str, float]]:
+    random = np.random.default_rng(seed)
+    for _ in range(10 if scale.shorter == 1 else 3):
         drawn = random.dirichlet(np.ones(len(scale.languages))).round(4).tolist()
         drawn[-1] = round(1 - sum(drawn[:-1]), 4)
-        weights = dict(zip(scale.languages, drawn, strict=True))
-        found.append(small(scale, f"mixtures-{number}", SMALL, 256, weights, points=4))
-    return found
+        yield dict(zip(scale.languages, drawn, strict=True))
 
 
 def scarce(scale: Scale) -> dict[str, int]:
