@@ -552,3 +552,14 @@ def test_by_law_what_later_stages_get_anyway_counts() -> None:
     assert dict(weights) == pytest.approx(best.weights, abs=1e-6)
     ignored = allocate(ALIKE, params=1e9, tokens=30e9, plan=plan)
     assert abs(weights["Go"] - ignored.weights["Go"]) > 0.02
+
+
+def test_by_law_later_stages_leave_what_its_floors_need() -> None:
+    """The table would use up Go, were it not that the law's stage before has a floor of it."""
+    go = {"unique_tokens": 30.0, "max_epochs": 1.0, "floor": 0.2}
+    stages = [Stage("a", 50.0), Stage("b", 50.0, {"Go": 0.6, "Java": 0.4})]
+    plan = staged(stages, Go=go, Java={})
+    first = propose(plan, plan.stages[0], ALIKE)
+    assert first["Go"] == pytest.approx(0.2)
+    second = propose(plan.after(plan.stages[0], first), plan.stages[1])
+    assert second["Go"] == pytest.approx(0.4)

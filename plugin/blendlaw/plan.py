@@ -247,6 +247,14 @@ class Plan:
         }
         return replace(self, languages=languages)
 
+    def with_floors(self, tokens: float) -> Plan:
+        """The plan as if of ``tokens`` more each language had had its floor: that much is kept."""
+        languages = {
+            name: replace(language, consumed=language.consumed + language.floor * tokens)
+            for name, language in self.languages.items()
+        }
+        return replace(self, languages=languages)
+
     def with_trainer(self, changes: Mapping[str, Any]) -> Plan:
         """The plan with other values of [trainer] keys; InputError where they are bad."""
         for key in changes:

@@ -83,16 +83,16 @@ def law(stage: Stage, fit: Fit | None, plan: Plan) -> Mapping[str, float]:
         )
     from blendlaw.allocation import allocate
 
-    tokens = plan.language_tokens(stage)
     names = [each.name for each in plan.stages]
+    later = plan.stages[names.index(stage.name) + 1 :]
+    tokens = sum(plan.language_tokens(each) for each in (stage, *filter(needs_fit, later)))
     ahead = plan
-    for later in plan.stages[names.index(stage.name) + 1 :]:
-        if needs_fit(later):
-            tokens += plan.language_tokens(later)
-        else:
-            policy = later.weights if isinstance(later.weights, str) else "static"
-            asked = POLICIES[policy](later, None, ahead)
-            ahead = ahead.after(later, plan.mixed(later, within_limits(ahead, later, asked)))
+    for each in later:
+        if not needs_fit(each):
+            policy = each.weights if isinstance(each.weights, str) else "static"
+            asked = POLICIES[policy](each, None, ahead)
+            kept = within_limits(ahead.with_floors(tokens), each, asked)
+            ahead = ahead.after(each, plan.mixed(each, kept))
     weights = allocate(fit, params=plan.run.params, tokens=tokens, plan=ahead).weights
     # The fit may know languages that the plan does not train on.
     return {language: weights[language] for language in plan.languages}
