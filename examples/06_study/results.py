@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from policies import POLICIES
+from policies import POLICIES, PROXIES
 from scipy import stats
 
 import blendlaw
@@ -124,23 +124,22 @@ def compare(record: Path) -> dict[str, Any]:
 
     ``weights`` are the shares trained on, and ``predicted`` is what the law of the small runs says
     of them: a mean over seeds, as the shares of ``refit`` differ. ``slope``: by how many bits per
-    byte a language is better for e times its share, between uniform and proportional.
+    byte a language is better for e times its share, between uniform and proportional;
+    ``with_rationed`` by the law of these runs, too.
     """
     fit = blendlaw.Fit.from_json((record / "fit.json").read_text(encoding="utf-8"))
     rows = last(read_observations(record / "policies.csv"))
     seeds = sorted({_policy(seen)[1] for seen in rows})
     languages = list(dict.fromkeys(seen.language for seen in rows))
     shape = (len(POLICIES), len(seeds), len(languages))
-    bpb, told, shares = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan)
+    bpb, shares = np.full(shape, np.nan), np.full(shape, np.nan)
     for seen in rows:
         policy, seed = _policy(seen)
         at = POLICIES.index(policy), seeds.index(seed), languages.index(seen.language)
-        given = seen.shares()
-        loss = fit.predict(seen.params, seen.tokens, given, seen.unique_tokens)[seen.language]
         assert seen.bpb is not None
-        bpb[at], told[at] = seen.bpb, seen.bpb * loss / seen.loss
-        shares[at] = given.get(seen.language, 0.0)
-    found: dict[str, Any] = {"seeds": seeds, "weights": {}, "mean": {}, "against": {}}
+        bpb[at], shares[at] = seen.bpb, seen.shares().get(seen.language, 0.0)
+    told = _told(fit, rows, seeds, languages)
+    found: dict[str, Any] = {"seeds": seeds, "weights": {}, "mean": {}, "slope": {}, "against": {}}
     for index, policy in enumerate(POLICIES):
         means = dict(zip(languages, shares[index].mean(0).tolist(), strict=True))
         found["weights"][policy] = means
@@ -148,12 +147,15 @@ def compare(record: Path) -> dict[str, Any]:
     ends = [POLICIES.index(name) for name in ("uniform", "proportional")]
     even, given = shares[ends].mean(1)
     apart = np.log(given / even)
-    slopes = [(-np.diff(of[ends].mean(1), axis=0)[0] / apart).tolist() for of in (bpb, told)]
-    found["slope"] = {
-        name: {"measured": measured, "predicted": predicted}
-        for name, far, measured, predicted in zip(languages, apart, *slopes, strict=True)
-        if abs(far) > APART
-    }
+    slopes = {"measured": bpb, "predicted": told}
+    if (record / "rationed.csv").exists():
+        more = read_observations(*(record / f"{name}.csv" for name in (*PROXIES, "rationed")))
+        slopes["with_rationed"] = _told(blendlaw.fit(more, "transfer"), rows, seeds, languages)
+    for what, values in slopes.items():
+        drops = -np.diff(values[ends].mean(1), axis=0)[0] / apart
+        for name, far, drop in zip(languages, apart, drops.tolist(), strict=True):
+            if abs(far) > APART:
+                found["slope"].setdefault(name, {})[what] = drop
     for base in ("uniform", "proportional"):
         against = found["against"][base] = {}
         for index, policy in enumerate(POLICIES):
@@ -167,6 +169,20 @@ def compare(record: Path) -> dict[str, Any]:
                     },
                 }
     return found
+
+
+def _told(
+    fit: blendlaw.Fit, rows: Sequence[Observation], seeds: Sequence[int], languages: Sequence[str]
+) -> Array:
+    """Bits per byte by ``fit`` of the policies' runs, [policies, seeds, languages]."""
+    told = np.full((len(POLICIES), len(seeds), len(languages)), np.nan)
+    for seen in rows:
+        policy, seed = _policy(seen)
+        at = POLICIES.index(policy), seeds.index(seed), languages.index(seen.language)
+        losses = fit.predict(seen.params, seen.tokens, seen.shares(), seen.unique_tokens)
+        assert seen.bpb is not None
+        told[at] = seen.bpb * losses[seen.language] / seen.loss
+    return told
 
 
 def _policy(seen: Observation) -> tuple[str, int]:

@@ -21,6 +21,7 @@ PARTS = {
     "pairs": runs.pairs,
     "repeated": runs.repeated,
     "mixtures": runs.mixtures,
+    "rationed": runs.rationed,
     "larger": runs.larger,
 }
 
