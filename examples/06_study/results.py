@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,12 @@ def last(observations: Sequence[Observation]) -> list[Observation]:
     return [seen for seen in observations if seen.tokens == ends[seen.run]]
 
 
+def predicted(fit: blendlaw.Fit, seen: Observation) -> float:
+    """The loss that ``fit`` expects where ``seen`` was measured."""
+    losses = fit.predict(seen.params, seen.tokens, seen.shares(), seen.unique_tokens)
+    return losses[seen.language]
+
+
 def laws(record: Path) -> dict[str, Any]:
     """(a) Laws of the grid, asked for the larger runs: relative errors of the final losses."""
     grid = read_observations(record / "grid.csv")
@@ -47,8 +54,7 @@ def laws(record: Path) -> dict[str, Any]:
         fit = blendlaw.fit(grid, law)
         errors = {}
         for seen in larger:
-            told = fit.predict(seen.params, seen.tokens, seen.shares())[seen.language]
-            errors[seen.language] = told / seen.loss - 1
+            errors[seen.language] = predicted(fit, seen) / seen.loss - 1
         found[law] = errors
     ends = last(grid)
     for seen in larger:
@@ -72,8 +78,7 @@ def blends(record: Path) -> dict[str, Any]:
     }.items():
         errors: dict[str, list[float]] = {}
         for seen in mixtures:
-            told = fit.predict(seen.params, seen.tokens, seen.shares(), seen.unique_tokens)
-            errors.setdefault(seen.language, []).append(told[seen.language] / seen.loss - 1)
+            errors.setdefault(seen.language, []).append(predicted(fit, seen) / seen.loss - 1)
         found[law] = {name: float(np.abs(each).mean()) for name, each in errors.items()}
     return found
 
@@ -131,14 +136,19 @@ def compare(record: Path) -> dict[str, Any]:
     rows = last(read_observations(record / "policies.csv"))
     seeds = sorted({_policy(seen)[1] for seen in rows})
     languages = list(dict.fromkeys(seen.language for seen in rows))
-    shape = (len(POLICIES), len(seeds), len(languages))
-    bpb, shares = np.full(shape, np.nan), np.full(shape, np.nan)
-    for seen in rows:
-        policy, seed = _policy(seen)
-        at = POLICIES.index(policy), seeds.index(seed), languages.index(seen.language)
-        assert seen.bpb is not None
-        bpb[at], shares[at] = seen.bpb, seen.shares().get(seen.language, 0.0)
-    told = _told(fit, rows, seeds, languages)
+
+    def table(value: Callable[[Observation], float]) -> Array:
+        """``value`` of every row, [policies, seeds, languages]."""
+        found = np.full((len(POLICIES), len(seeds), len(languages)), np.nan)
+        for seen in rows:
+            policy, seed = _policy(seen)
+            at = POLICIES.index(policy), seeds.index(seed), languages.index(seen.language)
+            found[at] = value(seen)
+        return found
+
+    shares = table(lambda seen: seen.shares().get(seen.language, 0.0))
+    bpb, losses = table(_bpb), table(lambda seen: seen.loss)
+    told = table(partial(predicted, fit)) * bpb / losses
     found: dict[str, Any] = {"seeds": seeds, "weights": {}, "mean": {}, "slope": {}, "against": {}}
     for index, policy in enumerate(POLICIES):
         means = dict(zip(languages, shares[index].mean(0).tolist(), strict=True))
@@ -150,7 +160,8 @@ def compare(record: Path) -> dict[str, Any]:
     slopes = {"measured": bpb, "predicted": told}
     if (record / "rationed.csv").exists():
         more = read_observations(*(record / f"{name}.csv" for name in (*PROXIES, "rationed")))
-        slopes["with_rationed"] = _told(blendlaw.fit(more, "transfer"), rows, seeds, languages)
+        again = blendlaw.fit(more, "transfer")
+        slopes["with_rationed"] = table(partial(predicted, again)) * bpb / losses
     for what, values in slopes.items():
         drops = -np.diff(values[ends].mean(1), axis=0)[0] / apart
         for name, far, drop in zip(languages, apart, drops.tolist(), strict=True):
@@ -171,18 +182,9 @@ def compare(record: Path) -> dict[str, Any]:
     return found
 
 
-def _told(
-    fit: blendlaw.Fit, rows: Sequence[Observation], seeds: Sequence[int], languages: Sequence[str]
-) -> Array:
-    """Bits per byte by ``fit`` of the policies' runs, [policies, seeds, languages]."""
-    told = np.full((len(POLICIES), len(seeds), len(languages)), np.nan)
-    for seen in rows:
-        policy, seed = _policy(seen)
-        at = POLICIES.index(policy), seeds.index(seed), languages.index(seen.language)
-        losses = fit.predict(seen.params, seen.tokens, seen.shares(), seen.unique_tokens)
-        assert seen.bpb is not None
-        told[at] = seen.bpb * losses[seen.language] / seen.loss
-    return told
+def _bpb(seen: Observation) -> float:
+    assert seen.bpb is not None
+    return seen.bpb
 
 
 def _policy(seen: Observation) -> tuple[str, int]:

@@ -96,10 +96,8 @@ def plan_limits(plan: Plan, stage: Stage) -> Limits:
     In the order of its languages. What the floors of later stages need is kept for them, so that
     no stage uses up a language that ``max_epochs`` limits. Raises InputError as ``limits`` does.
     """
-    known = plan.languages
-    names = [each.name for each in plan.stages]
-    later = plan.stages[names.index(stage.name) + 1 :]
-    ahead = sum(plan.language_tokens(each) for each in later)
+    ahead = sum(plan.language_tokens(each) for each in plan.later(stage))
+    known = plan.with_floors(ahead).languages
     return limits(
         tuple(known),
         plan.language_tokens(stage),
@@ -107,7 +105,7 @@ def plan_limits(plan: Plan, stage: Stage) -> Limits:
         cap={n: k.cap for n, k in known.items()},
         max_epochs={n: k.max_epochs for n, k in known.items() if k.max_epochs is not None},
         unique_tokens={n: k.unique_tokens for n, k in known.items() if k.unique_tokens is not None},
-        consumed={n: k.consumed + k.floor * ahead for n, k in known.items()},
+        consumed={n: k.consumed for n, k in known.items()},
     )
 
 

@@ -241,19 +241,23 @@ class Plan:
 
         ``weights`` are shares of all samples (see ``mixed``). Pairs count for no limit.
         """
+        return self._consuming({name: weights[name] * stage.tokens for name in self.languages})
+
+    def with_floors(self, tokens: float) -> Plan:
+        """The plan as if of ``tokens`` more each language had had its floor: that much is kept."""
+        return self._consuming({name: k.floor * tokens for name, k in self.languages.items()})
+
+    def _consuming(self, tokens: Mapping[str, float]) -> Plan:
         languages = {
-            name: replace(language, consumed=language.consumed + weights[name] * stage.tokens)
+            name: replace(language, consumed=language.consumed + tokens[name])
             for name, language in self.languages.items()
         }
         return replace(self, languages=languages)
 
-    def with_floors(self, tokens: float) -> Plan:
-        """The plan as if of ``tokens`` more each language had had its floor: that much is kept."""
-        languages = {
-            name: replace(language, consumed=language.consumed + language.floor * tokens)
-            for name, language in self.languages.items()
-        }
-        return replace(self, languages=languages)
+    def later(self, stage: Stage) -> tuple[Stage, ...]:
+        """The stages after the one of that name."""
+        names = [each.name for each in self.stages]
+        return self.stages[names.index(stage.name) + 1 :]
 
     def with_trainer(self, changes: Mapping[str, Any]) -> Plan:
         """The plan with other values of [trainer] keys; InputError where they are bad."""

@@ -83,14 +83,12 @@ def law(stage: Stage, fit: Fit | None, plan: Plan) -> Mapping[str, float]:
         )
     from blendlaw.allocation import allocate
 
-    names = [each.name for each in plan.stages]
-    later = plan.stages[names.index(stage.name) + 1 :]
+    later = plan.later(stage)
     tokens = sum(plan.language_tokens(each) for each in (stage, *filter(needs_fit, later)))
     ahead = plan
     for each in later:
         if not needs_fit(each):
-            policy = each.weights if isinstance(each.weights, str) else "static"
-            asked = POLICIES[policy](each, None, ahead)
+            asked = answer_by_policy(each, None, ahead)
             kept = within_limits(ahead.with_floors(tokens), each, asked)
             ahead = ahead.after(each, plan.mixed(each, kept))
     weights = allocate(fit, params=plan.run.params, tokens=tokens, plan=ahead).weights
