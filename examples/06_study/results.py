@@ -26,7 +26,6 @@ from blendlaw.pair_runs import read_pairs_table
 
 Array = NDArray[np.float64]
 LAWS = ("chinchilla", "transient")
-SMALLER = ("grid", "pairs", "repeated")
 APART = 0.1
 """Logarithm of two shares that are far enough apart to tell a slope."""
 
@@ -65,22 +64,27 @@ def laws(record: Path) -> dict[str, Any]:
 
 
 def blends(record: Path) -> dict[str, Any]:
-    """(b) Losses of the mixtures predicted from runs of one language or two: relative errors.
+    """(b) Losses of the rationed blends, which no law here has seen: mean relative errors.
 
-    ``own tokens`` is the law of the grid alone, to which tokens of other languages are nothing.
+    ``transfer`` is the law of the policies. ``own tokens`` is that of the grid alone, to which
+    tokens of other languages are nothing.
     """
-    grid, *more = (read_observations(record / f"{name}.csv") for name in SMALLER)
-    mixtures = last(read_observations(record / "mixtures.csv"))
+    rationed = last(read_observations(record / "rationed.csv"))
     found: dict[str, Any] = {}
     for law, fit in {
-        "own tokens": blendlaw.fit(grid, "chinchilla"),
-        "transfer": blendlaw.fit(sum(more, grid), "transfer"),
+        "own tokens": blendlaw.fit(read_observations(record / "grid.csv"), "chinchilla"),
+        "transfer": _law(record),
     }.items():
         errors: dict[str, list[float]] = {}
-        for seen in mixtures:
+        for seen in rationed:
             errors.setdefault(seen.language, []).append(predicted(fit, seen) / seen.loss - 1)
         found[law] = {name: float(np.abs(each).mean()) for name, each in errors.items()}
     return found
+
+
+def _law(record: Path) -> blendlaw.Fit:
+    """That of the small runs, by which the policies decided."""
+    return blendlaw.Fit.from_json((record / "fit.json").read_text(encoding="utf-8"))
 
 
 def transfer(record: Path) -> dict[str, Any]:
@@ -132,7 +136,7 @@ def compare(record: Path) -> dict[str, Any]:
     byte a language is better for e times its share, between uniform and proportional;
     ``with_rationed`` by the law of these runs, too.
     """
-    fit = blendlaw.Fit.from_json((record / "fit.json").read_text(encoding="utf-8"))
+    fit = _law(record)
     rows = last(read_observations(record / "policies.csv"))
     seeds = sorted({_policy(seen)[1] for seen in rows})
     languages = list(dict.fromkeys(seen.language for seen in rows))
@@ -158,10 +162,9 @@ def compare(record: Path) -> dict[str, Any]:
     even, given = shares[ends].mean(1)
     apart = np.log(given / even)
     slopes = {"measured": bpb, "predicted": told}
-    if (record / "rationed.csv").exists():
-        more = read_observations(*(record / f"{name}.csv" for name in (*PROXIES, "rationed")))
-        again = blendlaw.fit(more, "transfer")
-        slopes["with_rationed"] = table(partial(predicted, again)) * bpb / losses
+    more = read_observations(*(record / f"{name}.csv" for name in (*PROXIES, "rationed")))
+    again = blendlaw.fit(more, "transfer")
+    slopes["with_rationed"] = table(partial(predicted, again)) * bpb / losses
     for what, values in slopes.items():
         drops = -np.diff(values[ends].mean(1), axis=0)[0] / apart
         for name, far, drop in zip(languages, apart, drops.tolist(), strict=True):
@@ -227,9 +230,9 @@ def main() -> None:
     found: dict[str, Any] = {}
     for name, made, files in (
         ("laws", laws, ("grid", "larger")),
-        ("transfer", transfer, ("pairs",)),
-        ("blends", blends, (*SMALLER, "mixtures")),
-        ("policies", compare, ("policies",)),
+        ("transfer", transfer, ("grid", "pairs")),
+        ("blends", blends, ("grid", "rationed", "policies")),
+        ("policies", compare, ("policies", "rationed")),
     ):
         if all((record / f"{file}.csv").exists() for file in files):
             found[name] = made(record)
