@@ -280,11 +280,18 @@ def test_without_own_tokens_or_transfer_the_loss_is_infinite(name: str) -> None:
 
 
 def worth_of(
-    tokens: Array, unique: Array, transfer: Array, lam: float = 0.1, gamma: float = 1.0
+    tokens: Array,
+    unique: Array,
+    transfer: Array,
+    lam: float = 0.1,
+    gamma: float = 1.0,
+    limit: float | None = None,
 ) -> float:
     """Effective tokens of the first language."""
     own = np.eye(1, len(tokens))
-    return float(effective(tokens[None], unique, transfer[None], own, lam, gamma).tokens[0])
+    saturation = None if limit is None else np.array([[limit]])
+    found = effective(tokens[None], unique, transfer[None], own, lam, gamma, saturation)
+    return float(found.tokens[0])
 
 
 @settings(max_examples=50, deadline=None)
@@ -341,13 +348,38 @@ def test_in_equal_parts_transfer_counts_what_it_says(
 
 
 @settings(max_examples=100, deadline=None)
-@given(seed=SEEDS, gamma=st.floats(0.1, 1))
-def test_effective_tokens_are_concave_in_the_tokens(seed: int, gamma: float) -> None:
+@given(seed=SEEDS, gamma=st.floats(0.1, 1), limit=st.none() | st.floats(0.1, 100))
+def test_effective_tokens_are_concave_in_the_tokens(
+    seed: int, gamma: float, limit: float | None
+) -> None:
     generator = np.random.default_rng(seed)
     transfer, unique = generator.uniform(-0.05, 2, 3), generator.choice([1.0, 10.0, np.inf], 3)
     ends = generator.uniform(0, 40, (2, 3))
 
     def worth(tokens: Array) -> float:
-        return worth_of(tokens, unique, transfer, gamma=gamma)
+        return worth_of(tokens, unique, transfer, gamma=gamma, limit=limit)
 
     assert worth(ends.mean(0)) >= (worth(ends[0]) + worth(ends[1])) / 2 - 1e-9
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=SEEDS, gamma=st.floats(0.1, 1), limit=st.floats(0.1, 100))
+def test_help_saturates(seed: int, gamma: float, limit: float) -> None:
+    generator = np.random.default_rng(seed)
+    tokens, endless = generator.uniform(0.1, 40, 3), np.full(3, np.inf)
+    transfer = generator.uniform(0, 2, 3)
+
+    def worth(limit: float | None) -> float:
+        return worth_of(tokens, endless, transfer, gamma=gamma, limit=limit)
+
+    plain = worth(None) - tokens[0]
+    assert worth(limit) - tokens[0] == pytest.approx(limit * np.log1p(plain / limit), rel=1e-9)
+    assert worth(1e12) - tokens[0] == pytest.approx(plain, rel=1e-6)
+    # A token of help is worth 1 / (1 + H/M) of what it was: in the direction of the others, whose
+    # help grows in proportion with gamma 1.
+    more = tokens * [1.0, 1 + 1e-6, 1 + 1e-6]
+    slope = worth_of(more, endless, transfer, limit=limit) - worth_of(
+        tokens, endless, transfer, limit=limit
+    )
+    helped = float(transfer[1:] @ tokens[1:])
+    assert slope == pytest.approx(1e-6 * helped / (1 + helped / limit), rel=1e-3)

@@ -18,6 +18,7 @@ from blendlaw import stored
 from blendlaw.errors import InputError
 from blendlaw.fitted import Fit
 from blendlaw.laws.base import REPETITION
+from blendlaw.laws.effective import SUBSTITUTION
 from blendlaw.observations import Observation
 from blendlaw.pair_runs import PairLoss
 from blendlaw.problems import BILLION
@@ -27,10 +28,6 @@ TAIL = 0.05
 ELASTICITY = 0.10
 """−d log L / d log D assumed where no fit says: the slow power of the paper's 420 runs at 128B
 tokens gives 0.05 to 0.13 (docs/laws.md)."""
-SUBSTITUTION = 0.57
-"""How far languages replace each other (``laws/effective.py``) with transfer from pairs of equal
-parts: the median over 13 targets of 512 mixture runs (docs/laws.md). With 1, two languages that
-help each other would replace each other entirely."""
 
 Matrix = dict[str, dict[str, float]]
 

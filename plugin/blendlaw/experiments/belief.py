@@ -20,16 +20,20 @@ from blendlaw.experiments.candidates import Candidates
 from blendlaw.fitting import fit
 from blendlaw.languages import canonical
 from blendlaw.laws.base import REPETITION, Array, Law, Prior, Runs
+from blendlaw.laws.effective import SUBSTITUTION
+from blendlaw.laws.transfer import UNLIMITED
 from blendlaw.observations import Observation, read_observations
 from blendlaw.pair_runs import read_pairs_table
 from blendlaw.plugins import laws
 from blendlaw.problems import Problem, Worth, problem
 from blendlaw.solver import Objective, minimise, value
-from blendlaw.synergy import SUBSTITUTION, measure_synergy
+from blendlaw.synergy import measure_synergy
 
 LOG_SPREAD, SPREAD = 1.0, 0.3
 """Standard deviations believed beforehand: of logarithms (a factor of e), and of exponents,
 transfers and the like."""
+SATURATION_SPREAD = 10.0
+"""That of the logarithm of M: nobody knows of it."""
 GROWTH = 0.5
 """How λ of repetition grows with size (nu of the law ``transfer``); docs/laws.md."""
 NOISE = 0.01
@@ -143,7 +147,10 @@ def inefficiency(noise: float, delta: float = Options().delta) -> float:
 
 def spread(law: Law, languages: Sequence[str]) -> Array:
     """Standard deviations of the parameters believed beforehand, (p,)."""
-    return np.array([LOG_SPREAD if p.log else SPREAD for p in law.parameters(languages, 0)])
+    known = {"M": SATURATION_SPREAD} if law.name == "transfer" else {}
+    return np.array(
+        [known.get(p.name, LOG_SPREAD if p.log else SPREAD) for p in law.parameters(languages, 0)]
+    )
 
 
 def default_centre(law: Law, candidates: Candidates) -> Array:
@@ -151,7 +158,7 @@ def default_centre(law: Law, candidates: Candidates) -> Array:
 
     By name: those of the curve from the law's fit to the shipped 420 runs, a language's own or
     else the median of the seven; transfer from the shipped pair runs; repetition and substitution
-    as published. A law with other parameters is fitted to losses that ``transfer`` predicts so.
+    as published, and help that does not saturate. A law with other parameters is fitted to losses that ``transfer`` predicts so.
     """
     languages = candidates.languages
     if law.name in ("chinchilla", "transient"):
@@ -159,7 +166,8 @@ def default_centre(law: Law, candidates: Candidates) -> Array:
     transfer = laws()["transfer"]
     others = _published_transfer(languages)
     curve = _published("chinchilla", languages)
-    rest = np.tile([np.log(REPETITION), GROWTH, SUBSTITUTION], (len(languages), 1))
+    known = [np.log(REPETITION), GROWTH, SUBSTITUTION, np.log(UNLIMITED)]
+    rest = np.tile(known, (len(languages), 1))
     theta = np.hstack([curve, rest, others])
     if law.name == transfer.name:
         return theta

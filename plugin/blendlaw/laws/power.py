@@ -173,15 +173,23 @@ def blend_losses(
     transfer: Array,
     repetition: Array | float,
     substitution: Array | float,
+    saturation: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """``Law.in_weights`` for a law of effective tokens: the chain rule through them.
 
-    ``transfer`` is (..., t, k); ``repetition`` and ``substitution`` are numbers or (b, t, 1).
+    ``transfer`` is (..., t, k); ``repetition`` and ``substitution`` are numbers or (b, t, 1), and
+    so is ``saturation``, or None.
     """
     targets, languages = theta.shape[1], weights.shape[1]
     tokens = (setting.consumed + setting.tokens * weights)[:, None, :]
     worth = effective(
-        tokens, setting.unique, transfer, np.eye(targets, languages), repetition, substitution
+        tokens,
+        setting.unique,
+        transfer,
+        np.eye(targets, languages),
+        repetition,
+        substitution,
+        saturation,
     )
     loss, down, up = law.in_tokens(theta, setting.params, worth.tokens)
     if not value.any():
@@ -197,6 +205,9 @@ def blend_losses(
         if np.any(np.asarray(substitution) < 1):
             through = worth.worth_slope
             hessian += np.swapaxes(through, 1, 2) @ ((down * worth.share)[..., None] * through)
+        if worth.help_slope is not None:
+            helped = worth.help_slope
+            hessian -= np.swapaxes(helped, 1, 2) @ ((down * worth.curb)[..., None] * helped)
         index = np.arange(languages)
         hessian[:, index, index] += (down[:, None, :] @ worth.bend)[:, 0, :]
     return loss, setting.tokens * gradient, setting.tokens**2 * hessian

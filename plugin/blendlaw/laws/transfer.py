@@ -2,7 +2,8 @@
 
 L = E + A·N^(−α) + B·D_eff^(−β), D_eff of ``laws/effective.py``: ATLAS, arXiv 2510.22037 eq. 2–3,
 with λ = lam·N^nu (larger models tire sooner of the same text: docs/laws.md) and, where other
-languages were seen, one τ for each and the substitution exponent gamma.
+languages were seen, one τ for each, the substitution exponent gamma, and M, beside which their
+help saturates.
 """
 
 from __future__ import annotations
@@ -14,16 +15,21 @@ import numpy as np
 
 from blendlaw.laws.base import Array, Law, Parameter, Runs, Setting, no_mixture
 from blendlaw.laws.chinchilla import Chinchilla
-from blendlaw.laws.effective import REPETITION, Effective, effective, saturate
+from blendlaw.laws.effective import REPETITION, SUBSTITUTION, Effective, effective, saturate
 from blendlaw.laws.power import blend_losses
 
 CURVE = len(Chinchilla.law_parameters)
-LAM, NU, GAMMA = CURVE, CURVE + 1, CURVE + 2
-TAU = CURVE + 3
+LAM, NU, GAMMA, SATURATION = CURVE, CURVE + 1, CURVE + 2, CURVE + 3
+TAU = CURVE + 4
+UNLIMITED = 1e8
+"""An M that no run is long enough to come near: a hundred million billions of tokens."""
+
+
+SAME = 0.1  # ratios of tokens, and logarithms of budgets, that are no further apart
 
 
 class Transfer(Law):
-    """Parameters E, A, alpha, B, beta, lam, nu, gamma and a tau for every other language."""
+    """Parameters E, A, alpha, B, beta, lam, nu, gamma, M and a tau for every other language."""
 
     name = "transfer"
     tolerance = 1e-8
@@ -42,13 +48,24 @@ class Transfer(Law):
         return None
 
     def moot(self, runs: Runs) -> tuple[str, ...]:
-        repeated = (runs.by_language > runs.unique).any()
+        found = list(self.curve.moot(runs))
+        if not (runs.by_language > runs.unique).any():
+            found += ["lam", "nu"]
+        mixed = runs.rows((runs.shares * (1 - runs.own) > 0).any(1))
+        others = mixed.by_language * (1 - mixed.own)
+        # With one other language, always in the same ratio, every gamma has a tau that fits.
+        ratios = others.sum(1) / mixed.tokens
+        if not ((others > 0).sum(1) > 1).any() and (len(mixed) == 0 or np.ptp(ratios) < SAME):
+            found.append("gamma")
+        # At one budget, what M takes from all help a smaller tau does as well.
+        if len(mixed) == 0 or np.ptp(np.log(mixed.tokens)) < SAME:
+            found.append("M")
         unseen = [
             f"tau.{name}"
             for number, name in enumerate(runs.languages)
             if number != runs.target[0] and not (runs.shares[:, number] > 0).any()
         ]
-        return (*self.curve.moot(runs), *(() if repeated else ("lam", "nu")), *unseen)
+        return (*found, *unseen)
 
     def parameters(self, languages: Sequence[str], target: int) -> Sequence[Parameter]:
         others = [name for number, name in enumerate(languages) if number != target]
@@ -57,6 +74,7 @@ class Transfer(Law):
             Parameter("lam", 1e-4, 20.0, log=True),
             Parameter("nu", 0.0, 2.0),
             Parameter("gamma", 0.1 if others else 1.0, 1.0),
+            Parameter("M", 1e-6 if others else UNLIMITED, UNLIMITED, log=True),
             *(Parameter(f"tau.{name}", -1.0, 20.0) for name in others),
         )
 
@@ -82,10 +100,12 @@ class Transfer(Law):
         """Chinchilla's own starts, as if all tokens were the target's, with a little transfer."""
         base = self.curve.starts(replace(runs, shares=runs.own), loss)
         seen = np.delete((runs.shares > 0).any(0), runs.target[0])
+        middle = float(np.exp(np.mean(np.log(runs.tokens))))
         rest = [
-            np.concatenate([[np.log(lam), 0.0, gamma], tau * seen])
+            np.concatenate([[np.log(lam), 0.0, gamma, np.log(limit)], tau * seen])
+            for limit in (UNLIMITED, middle)
             for lam in (REPETITION, 1.0)
-            for gamma, tau in ((1.0, 0.02), (0.6, 0.2))
+            for gamma, tau in ((SUBSTITUTION, 0.2), (1.0, 0.02))
         ]
         return np.concatenate([np.hstack([base, np.tile(r, (len(base), 1))]) for r in rest])
 
@@ -98,7 +118,15 @@ class Transfer(Law):
         tau = np.zeros((*theta.shape[:2], languages))
         tau[:, others] = theta[..., TAU:].reshape(len(theta), targets * (languages - 1))
         return blend_losses(
-            self.curve, theta, setting, weights, value, tau, lam[..., None], theta[..., GAMMA, None]
+            self.curve,
+            theta,
+            setting,
+            weights,
+            value,
+            tau,
+            lam[..., None],
+            theta[..., GAMMA, None],
+            np.exp(theta[..., SATURATION, None]),
         )
 
     def transfer(
@@ -121,6 +149,7 @@ class Transfer(Law):
             runs.own,
             lam,
             theta[..., GAMMA, None, None],
+            np.exp(theta[..., SATURATION, None, None]),
         )
         return worth, lam
 
@@ -140,7 +169,7 @@ class Transfer(Law):
         return loss, down, log_tokens
 
     def _worth_slopes(self, theta: Array, runs: Runs) -> Array:
-        """Derivative of effective tokens in lam, nu, gamma and tau, (..., n, 3 + others)."""
+        """Derivative of effective tokens in lam, nu, gamma, M and tau, (..., n, 4 + others)."""
         worth, lam = self._effective(theta, runs)
         gamma = theta[..., GAMMA, None, None]
         tau = np.where(runs.own > 0, 0.0, self._tau(theta, runs)[..., None, :])
@@ -158,7 +187,14 @@ class Transfer(Law):
         by_gamma = base[..., 0] * (
             grown.sum(-1) / (gamma * total)[..., 0] - (np.log(total) / gamma**2)[..., 0]
         )
-        by_tau = np.where(tau < 0, runs.by_language, base / total * counted / counts)
+        by_tau = base / total * counted / counts
+        # All of that is help, of which M leaves less.
+        limit = np.exp(theta[..., SATURATION, None])
+        helped = np.maximum(base[..., 0] - (runs.own * value).sum(-1), 0.0)
+        rate = 1 / (1 + helped / limit)
+        by_gamma = rate * by_gamma
+        by_tau = np.where(tau < 0, runs.by_language, rate[..., None] * by_tau)
+        log_limit = limit * np.log1p(helped / limit) - rate * helped
         # dS/dλ of the repeated part, through dD_eff/dS.
         over = np.maximum(runs.by_language / runs.unique - 1, 0.0)
         decay = np.exp(-lam * over)
@@ -168,7 +204,7 @@ class Transfer(Law):
         others = [n for n in range(len(runs.languages)) if n != int(runs.target[0])]
         return np.concatenate(
             [
-                np.stack([log_lam, log_lam * runs.log_params, by_gamma], -1),
+                np.stack([log_lam, log_lam * runs.log_params, by_gamma, log_limit], -1),
                 by_tau[..., others],
             ],
             -1,
