@@ -158,7 +158,8 @@ def default_centre(law: Law, candidates: Candidates) -> Array:
 
     By name: those of the curve from the law's fit to the shipped 420 runs, a language's own or
     else the median of the seven; transfer from the shipped pair runs; repetition and substitution
-    as published, and help that does not saturate. A law with other parameters is fitted to losses that ``transfer`` predicts so.
+    as published, and help that does not saturate. A law with other parameters is fitted to losses
+    that ``transfer`` predicts so.
     """
     languages = candidates.languages
     if law.name in ("chinchilla", "transient"):

@@ -205,8 +205,8 @@ def blend_losses(
         if np.any(np.asarray(substitution) < 1):
             through = worth.worth_slope
             hessian += np.swapaxes(through, 1, 2) @ ((down * worth.share)[..., None] * through)
-        if worth.help_slope is not None:
-            helped = worth.help_slope
+        if (helped := worth.help_slope) is not None:
+            assert worth.curb is not None
             hessian -= np.swapaxes(helped, 1, 2) @ ((down * worth.curb)[..., None] * helped)
         index = np.arange(languages)
         hessian[:, index, index] += (down[:, None, :] @ worth.bend)[:, 0, :]

@@ -51,7 +51,7 @@ class Transfer(Law):
         found = list(self.curve.moot(runs))
         if not (runs.by_language > runs.unique).any():
             found += ["lam", "nu"]
-        mixed = runs.rows((runs.shares * (1 - runs.own) > 0).any(1))
+        mixed = runs.rows(np.flatnonzero((runs.shares * (1 - runs.own)).sum(1) > 0))
         others = mixed.by_language * (1 - mixed.own)
         # With one other language, always in the same ratio, every gamma has a tau that fits.
         ratios = others.sum(1) / mixed.tokens
