@@ -14,6 +14,7 @@ from blendlaw.solver import Objective, minimise, value
 
 STARTS = 8  # of a law's starting points, how many descend
 AGREE = 3  # so many starts at the same lowest minimum are enough: the rest are given up
+PATIENCE = 1000  # steps of a descent: of ``transfer``, a few starts need most of them
 CHUNK = 50_000  # residuals that descend together: as many as a core's cache holds
 
 Progress = Callable[[int, int], None]
@@ -55,7 +56,7 @@ def solve(law: Law, problem: Problem, options: Options) -> tuple[Array, float, b
     starts = starts[np.argsort(worth, kind="stable")[:STARTS]]
     prior = law.prior(runs, measured)
     found = minimise(
-        law, runs, measured, objective, starts, lower, upper, weight, prior, agree=AGREE
+        law, runs, measured, objective, starts, lower, upper, weight, prior, PATIENCE, AGREE
     )
     best = int(np.argmin(found.value))
     return found.theta[best], float(found.value[best]), bool(found.converged[best])
