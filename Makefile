@@ -11,8 +11,8 @@ STACK := $(VENV)/.stack
 demo: $(if $(OFFLINE),$(STAMP),$(STACK))  ## a tour and a small training run, into out/demo/; OFFLINE=1: the tour
 	$(BIN)/blendlaw demo $(if $(OFFLINE),--offline) -o out/demo
 
-test: $(STAMP)  ## the tests; those of the stack are skipped, with the reason, where it is not
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## the tests, two at a time; those of the stack are skipped, with the reason, where it is not
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 stack: $(STACK)  ## add torch and Megatron-core, so that `make test` runs tests/stacks too
 

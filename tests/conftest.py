@@ -9,9 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import pytest
 from hypothesis import settings
+
+with suppress(ImportError):  # torch wants it before anybody has imported Python's own distutils
+    import setuptools  # noqa: F401
 
 from blendlaw.data import code7
 from blendlaw.observations import Observation, read_observations

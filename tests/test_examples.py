@@ -35,8 +35,6 @@ def test_example_runs(folder: str, tmp_path: Path) -> None:
         if CHECKOUT is None:
             pytest.skip("BLENDLAW_MEGATRON_LM names no Megatron-LM checkout")
         given = [Path(CHECKOUT), *given]
-    if folder == "06_study" and "BLENDLAW_SLOW" not in os.environ:
-        pytest.skip("26 small runs: BLENDLAW_SLOW is not set")
     if folder in ("03_translation_pairs", "06_study") and find_spec("megatron") is None:
         pytest.skip("megatron-core is not installed: make stack")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -54,7 +52,8 @@ def test_example_runs(folder: str, tmp_path: Path) -> None:
 
 def test_the_study_follows_from_its_record(tmp_path: Path) -> None:
     study = EXAMPLES.parent / "docs" / "study"
-    for file in (*study.glob("*.csv"), study / "fit.json"):
+    fits = (study / f"{name}.json" for name in ("fit", "rationed", "unlimited"))
+    for file in (*study.glob("*.csv"), *fits):
         shutil.copy(file, tmp_path)
     for script in ("results.py", "figures.py"):
         command = [sys.executable, EXAMPLES / "06_study" / script, tmp_path]

@@ -181,8 +181,8 @@ def test_in_weights_is_the_loss_of_the_mixture_with_its_derivatives(law: Law, se
         expected = law.loss(solved, case.runs(target))[0]
         # Harm can outweigh all that was learned: no effective token is left, and no finite loss.
         assert loss[target] == pytest.approx(expected, rel=1e-9) or not np.isfinite(loss[target])
-    if not np.isfinite(loss).all() or loss.max() > 1e6:
-        return
+    if not np.isfinite(loss).all() or np.abs(gradient).max() > 1e3 * loss.max():
+        return  # beyond that edge, or so close to it that differences are too coarse
     slope = slope_by_differences(lambda w: case.objective(law, w), case.weights, 1e-6)
     assert close(gradient, slope, 1e-5, 1e-9 * np.abs(loss).max())
     bent = slope_by_differences(lambda w: case.evaluate(law, w)[1], case.weights, 1e-6)

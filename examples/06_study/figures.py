@@ -107,10 +107,33 @@ def gains(record: Path) -> Figure:
     return figure
 
 
+def slopes(record: Path) -> Figure:
+    """What a share is worth, measured and told, at the small and at the large size."""
+    found = json.loads((record / "results.json").read_text())["unlimited"]["slope"]
+    figure = Figure((9, 2.8), layout="constrained")
+    marks = {"measured": "o", "predicted": "x", "unlimited": "+"}
+    panels = figure.subplots(1, len(found), sharex=True, sharey=True)
+    for axes, (size, values) in zip(panels, found.items(), strict=True):
+        names = list(values["measured"])
+        for row, name in enumerate(names):
+            for what, mark in marks.items():
+                axes.plot(values[what][name], row, mark, color=colour(name), markersize=6)
+        axes.set_title(f"{size} models", fontsize=9)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_xlim(left=0)
+    figure.supxlabel(
+        "bits/byte lower for e times the share (○ measured, × told, + by the law before)",
+        fontsize=9,
+    )
+    return figure
+
+
 FIGURES: dict[str, tuple[Callable[[Path], Figure], Sequence[str]]] = {
     "laws": (curves, ("grid", "larger")),
     "transfer": (transfer, ("pairs",)),
     "gains": (gains, ("policies",)),
+    "slopes": (slopes, ("policies", "longer", "unlimited")),
 }
 
 

@@ -20,12 +20,12 @@ STAGES = 4
 POLICIES = ("uniform", "proportional", "unimax", "law", "refit")
 
 
-def fit(folder: Path, record: Path) -> Path:
-    """The law of the proxy runs, fitted."""
-    files = [str(record / f"{name}.csv") for name in PROXIES]
-    flags = ["--law", "transfer", "--bootstrap", "200", "-o", str(record / "fit.json")]
-    run(folder, "blendlaw", "fit", *files, *flags)
-    return record / "fit.json"
+def fit(folder: Path, record: Path) -> None:
+    """The law of the proxy runs, and one of the rationed blends, too, to compare with."""
+    for out, more, draws in (("fit", (), 200), ("rationed", ("rationed",), 0)):
+        files = [str(record / f"{name}.csv") for name in (*PROXIES, *more)]
+        flags = ["--law", "transfer", "--bootstrap", str(draws)]
+        run(folder, "blendlaw", "fit", *files, *flags, "-o", str(record / f"{out}.json"))
 
 
 def values(folder: Path, scale: Scale) -> dict[str, float]:

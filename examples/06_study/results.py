@@ -7,6 +7,7 @@ Differences between policies are paired by seed: runs of one seed begin with the
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from policies import POLICIES, PROXIES
+from policies import POLICIES
 from scipy import stats
 
 import blendlaw
@@ -82,9 +83,9 @@ def blends(record: Path) -> dict[str, Any]:
     return found
 
 
-def _law(record: Path) -> blendlaw.Fit:
-    """That of the small runs, by which the policies decided."""
-    return blendlaw.Fit.from_json((record / "fit.json").read_text(encoding="utf-8"))
+def _law(record: Path, name: str = "fit") -> blendlaw.Fit:
+    """That of the small runs, by which the policies decided, or another."""
+    return blendlaw.Fit.from_json((record / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def transfer(record: Path) -> dict[str, Any]:
@@ -128,13 +129,43 @@ def transfer(record: Path) -> dict[str, Any]:
     }
 
 
+def directions(record: Path) -> dict[str, Any]:
+    """(d) Translation on real programs: pairs less the same documents shuffled, nats per token.
+
+    Means over the tokens of a group's targets, paired by seed; the shuffled run is asked without
+    words (``direct``), which it knows better than the prompt. ``each``: by direction.
+    """
+    with (record / "directions.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    losses = {(r["direction"], r["strategy"], r["asked"], r["seed"]): r for r in rows}
+    seeds = sorted({row["seed"] for row in rows})
+    groups = {row["direction"]: row["group"] for row in rows}
+
+    def mean(chosen: Sequence[str], strategy: str, asked: str) -> Array:
+        """Their loss by seed."""
+        found = [[losses[name, strategy, asked, seed] for name in chosen] for seed in seeds]
+        weights = [[float(row["tokens"]) for row in each] for each in found]
+        return np.average([[float(r["loss"]) for r in each] for each in found], 1, weights)
+
+    def less(chosen: Sequence[str]) -> dict[str, Any]:
+        return interval(mean(chosen, "prompt", "prompt") - mean(chosen, "shuffled", "direct"))
+
+    found: dict[str, Any] = {"each": {name: less([name]) for name in groups}}
+    for group in ("trained", "untrained"):
+        chosen = [name for name in groups if groups[name] == group]
+        found[group] = {
+            "shuffled": interval(mean(chosen, "shuffled", "direct")),
+            "pairs": interval(mean(chosen, "prompt", "prompt")),
+            "less": less(chosen),
+        }
+    return found
+
+
 def compare(record: Path) -> dict[str, Any]:
-    """(c) Held-out bits per byte of each policy, against uniform and proportional.
+    """(c) Held-out bits per byte of each policy, against those that ask no law.
 
     ``weights`` are the shares trained on, and ``predicted`` is what the law of the small runs says
-    of them: a mean over seeds, as the shares of ``refit`` differ. ``slope``: by how many bits per
-    byte a language is better for e times its share, between uniform and proportional;
-    ``with_rationed`` by the law of these runs, too.
+    of them: a mean over seeds, as the shares of ``refit`` differ.
     """
     fit = _law(record)
     rows = last(read_observations(record / "policies.csv"))
@@ -151,26 +182,14 @@ def compare(record: Path) -> dict[str, Any]:
         return found
 
     shares = table(lambda seen: seen.shares().get(seen.language, 0.0))
-    bpb, losses = table(_bpb), table(lambda seen: seen.loss)
-    told = table(partial(predicted, fit)) * bpb / losses
-    found: dict[str, Any] = {"seeds": seeds, "weights": {}, "mean": {}, "slope": {}, "against": {}}
+    bpb = table(_bpb)
+    told = table(partial(_told, fit))
+    found: dict[str, Any] = {"seeds": seeds, "weights": {}, "mean": {}, "against": {}}
     for index, policy in enumerate(POLICIES):
         means = dict(zip(languages, shares[index].mean(0).tolist(), strict=True))
         found["weights"][policy] = means
         found["mean"][policy] = interval(bpb[index].mean(1)) | {"predicted": told[index].mean()}
-    ends = [POLICIES.index(name) for name in ("uniform", "proportional")]
-    even, given = shares[ends].mean(1)
-    apart = np.log(given / even)
-    slopes = {"measured": bpb, "predicted": told}
-    more = read_observations(*(record / f"{name}.csv" for name in (*PROXIES, "rationed")))
-    again = blendlaw.fit(more, "transfer")
-    slopes["with_rationed"] = table(partial(predicted, again)) * bpb / losses
-    for what, values in slopes.items():
-        drops = -np.diff(values[ends].mean(1), axis=0)[0] / apart
-        for name, far, drop in zip(languages, apart, drops.tolist(), strict=True):
-            if abs(far) > APART:
-                found["slope"].setdefault(name, {})[what] = drop
-    for base in ("uniform", "proportional"):
+    for base in ("uniform", "proportional", "unimax"):
         against = found["against"][base] = {}
         for index, policy in enumerate(POLICIES):
             if policy != base:
@@ -183,6 +202,76 @@ def compare(record: Path) -> dict[str, Any]:
                     },
                 }
     return found
+
+
+def unlimited(record: Path) -> dict[str, Any]:
+    """(c) What it brought that the law lets the help of other languages saturate.
+
+    The gains of the policies by law on those by the law before, in ``unlimited.csv``, and
+    ``slope``: by how many bits per byte a language is better for e times its share, between
+    uniform and proportional weights, at the small and at the large size; measured, and told by
+    either law and by one of the rationed blends, too. ``error``: by how much each tells the longer
+    runs' losses too low or high, on average, at their first measurement and at their end.
+    """
+    found: dict[str, Any] = {"gain": {}, "error": {}, "slope": {}}
+    means: list[dict[str | None, list[float]]] = [{}, {}]
+    for mean, name in zip(means, ("policies", "unlimited"), strict=True):
+        for seen in last(read_observations(record / f"{name}.csv")):
+            mean.setdefault(seen.run, []).append(_bpb(seen))
+    for policy in ("law", "refit"):
+        runs = [run for run in means[1] if run and run.startswith(policy)]
+        ours, theirs = ([float(np.mean(mean[run])) for run in runs] for mean in means)
+        found["gain"][policy] = gain(100 * (1 - np.array(ours) / np.array(theirs)))
+    fits = {"predicted": _law(record), "unlimited": _law(record, "unlimited")}
+    longer = read_observations(record / "longer.csv")
+    first = min(seen.tokens for seen in longer)
+    for when, rows in (
+        ("first", [seen for seen in longer if seen.tokens == first]),
+        ("last", last(longer)),
+    ):
+        found["error"][when] = {
+            name: float(np.mean([predicted(fit, seen) / seen.loss - 1 for seen in rows]))
+            for name, fit in fits.items()
+        }
+    fits["with_rationed"] = _law(record, "rationed")
+    for name, size in (("longer", "small"), ("policies", "large")):
+        rows = last(read_observations(record / f"{name}.csv"))
+        found["slope"][size] = {
+            "measured": slopes(rows, _bpb),
+            **{name: slopes(rows, partial(_told, fit)) for name, fit in fits.items()},
+        }
+    return found
+
+
+def slopes(rows: Sequence[Observation], value: Callable[[Observation], float]) -> dict[str, float]:
+    """The fall of ``value`` for e times a language's share, from uniform to proportional runs.
+
+    Of the languages whose shares there are far enough apart.
+    """
+    found = {}
+    for name in dict.fromkeys(seen.language for seen in rows):
+        shares, values = np.array(
+            [
+                np.mean(
+                    [
+                        (seen.shares()[name], value(seen))
+                        for seen in rows
+                        if seen.language == name and policy in str(seen.run)
+                    ],
+                    axis=0,
+                )
+                for policy in ("uniform", "proportional")
+            ]
+        ).T
+        apart = float(np.diff(np.log(shares))[0])
+        if abs(apart) > APART:
+            found[name] = -float(np.diff(values)[0]) / apart
+    return found
+
+
+def _told(fit: blendlaw.Fit, seen: Observation) -> float:
+    """Bits per byte that ``fit`` expects where ``seen`` was measured."""
+    return predicted(fit, seen) * _bpb(seen) / seen.loss
 
 
 def _bpb(seen: Observation) -> float:
@@ -232,7 +321,9 @@ def main() -> None:
         ("laws", laws, ("grid", "larger")),
         ("transfer", transfer, ("grid", "pairs")),
         ("blends", blends, ("grid", "rationed", "policies")),
-        ("policies", compare, ("policies", "rationed")),
+        ("policies", compare, ("policies",)),
+        ("unlimited", unlimited, ("policies", "longer", "rationed", "unlimited")),
+        ("directions", directions, ("directions",)),
     ):
         if all((record / f"{file}.csv").exists() for file in files):
             found[name] = made(record)

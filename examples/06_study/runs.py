@@ -128,6 +128,7 @@ def small(
     *,
     points: int = 8,
     unique: Mapping[str, int] | None = None,
+    seed: int = 1,
 ) -> Run:
     """A run of one stage of ``steps`` steps in ours, its losses measured ``points`` times."""
     return Run(
@@ -138,6 +139,7 @@ def small(
         stage("main", scale.tokens(steps), table(weights)),
         unique=unique or {},
         interval=scale.steps(steps // points),
+        seed=seed,
     )
 
 
@@ -200,6 +202,20 @@ def rationed(scale: Scale) -> list[Run]:
     return [
         small(scale, f"rationed-{number}", SMALL, 256, weights, points=4, unique=unique)
         for number, weights in enumerate(_drawn(scale, 1))
+    ]
+
+
+def longer(scale: Scale) -> list[Run]:
+    """Uniform and proportional weights at the small size, with all tokens of the largest runs."""
+    unique = scarce(scale)
+    weights = {
+        "uniform": dict.fromkeys(scale.languages, 1 / len(scale.languages)),
+        "proportional": {name: unique[name] / sum(unique.values()) for name in unique},
+    }
+    return [
+        small(scale, f"longer-{name}-{seed}", SMALL, 768, shares, unique=unique, seed=seed)
+        for seed in range(1, 4 if scale.shorter == 1 else 2)
+        for name, shares in weights.items()
     ]
 
 

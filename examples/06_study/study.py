@@ -10,11 +10,16 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import policies
 import runs
+from commands import run
 from data import prepare
+
+TRANSLATION = Path(__file__).parents[2] / "tests" / "benchmarks" / "translation.py"
 
 PARTS = {
     "grid": runs.grid,
@@ -23,7 +28,21 @@ PARTS = {
     "mixtures": runs.mixtures,
     "rationed": runs.rationed,
     "larger": runs.larger,
+    "longer": runs.longer,
 }
+
+
+def directions(folder: Path, record: Path) -> None:
+    """Real translations as pairs and as the same documents shuffled: losses by direction."""
+    losses, tasks = record / "directions.csv", folder / "tasks"
+    if losses.exists():
+        return
+    if not (tasks / "tasks.jsonl").exists():
+        run(folder, "blendlaw.samplecode", "tasks", "--pairs", "--megabytes", "3")
+    shutil.copy(tasks / "manifest.json", record / "tasks.json")
+    chosen = ["--real", tasks / "tasks.jsonl", "--held-out", "40"]
+    command = [sys.executable, TRANSLATION, *chosen, "--folder", folder / "translation"]
+    subprocess.run([*map(str, command), "-o", losses], check=True)
 
 
 def main() -> None:
@@ -33,7 +52,9 @@ def main() -> None:
     parser.add_argument("--record", type=Path, default=Path("record"), help="for CSVs and results")
     parser.add_argument("--seeds", type=int, default=5, help="of each policy")
     parser.add_argument("--at-once", type=int, default=2, help="runs at a time")
-    parser.add_argument("--only", nargs="*", choices=[*PARTS, "policies"], help="parts to train")
+    parser.add_argument(
+        "--only", nargs="*", choices=[*PARTS, "policies", "directions"], help="parts to train"
+    )
     parser.add_argument("--tiny", action="store_true", help="made-up code, runs of a few steps")
     given = parser.parse_args()
     folder, record = given.folder.resolve(), given.record.resolve()
@@ -51,6 +72,9 @@ def main() -> None:
         policies.allocate(folder, record, scale)
         compared = policies.policies(folder, record, scale, given.seeds)
         runs.train(folder, "policies", compared, record / "policies.csv", given.at_once)
+    # Not in a rehearsal: translations are there or not, and cannot be made up in six languages.
+    if not given.tiny and (not given.only or "directions" in given.only):
+        directions(folder, record)
 
 
 if __name__ == "__main__":
