@@ -23,8 +23,6 @@ LAM, NU, GAMMA, SATURATION = CURVE, CURVE + 1, CURVE + 2, CURVE + 3
 TAU = CURVE + 4
 UNLIMITED = 1e8
 """An M that no run is long enough to come near: a hundred million billions of tokens."""
-
-
 SAME = 0.1  # ratios of tokens, and logarithms of budgets, that are no further apart
 
 
@@ -51,6 +49,8 @@ class Transfer(Law):
         found = list(self.curve.moot(runs))
         if not (runs.by_language > runs.unique).any():
             found += ["lam", "nu"]
+        if len(runs.languages) == 1:
+            return tuple(found)
         mixed = runs.rows(np.flatnonzero((runs.shares * (1 - runs.own)).sum(1) > 0))
         others = mixed.by_language * (1 - mixed.own)
         # With one other language, always in the same ratio, every gamma has a tau that fits.
