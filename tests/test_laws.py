@@ -236,7 +236,7 @@ def test_a_law_that_says_not_convex_is_not(name: str) -> None:
     assert max(excess(laws()[name], seed, -1.0) for seed in range(100)) > 1e-3
 
 
-@pytest.mark.parametrize("name", ["chinchilla", "transient", "transfer"])
+@pytest.mark.parametrize("name", ["chinchilla", "transient", "transfer", "saturating"])
 @settings(max_examples=20, deadline=None)
 @given(seed=SEEDS)
 def test_loss_falls_in_tokens(name: str, seed: int) -> None:
@@ -256,7 +256,7 @@ def test_loss_falls_in_tokens(name: str, seed: int) -> None:
     assert (np.diff(losses) <= 1e-12 * losses[0]).all()
 
 
-@pytest.mark.parametrize("name", ["chinchilla", "transient", "transfer"])
+@pytest.mark.parametrize("name", ["chinchilla", "transient", "transfer", "saturating"])
 def test_without_own_tokens_or_transfer_the_loss_is_infinite(name: str) -> None:
     law = laws()[name]
     case = Case.of(law, np.random.default_rng(3))

@@ -24,7 +24,7 @@ def fit(folder: Path, record: Path) -> None:
     """The law of the proxy runs, and one of the rationed blends, too, to compare with."""
     for out, more, draws in (("fit", (), 200), ("rationed", ("rationed",), 0)):
         files = [str(record / f"{name}.csv") for name in (*PROXIES, *more)]
-        flags = ["--law", "transfer", "--bootstrap", str(draws)]
+        flags = ["--law", "saturating", "--bootstrap", str(draws)]
         run(folder, "blendlaw", "fit", *files, *flags, "-o", str(record / f"{out}.json"))
 
 
@@ -79,7 +79,7 @@ def _refitted(first: str, record: Path, scale: Scale) -> str:
     """Four stages: the first by the law in advance, the others by refits to what was measured."""
     tokens = scale.longest // STAGES
     files = ", ".join(f'"{(record / name).resolve()}.csv"' for name in PROXIES)
-    lines = [f'[refit]\nlaw = "transfer"\nsplit = "valid"\nobservations = [{files}]']
+    lines = [f'[refit]\nlaw = "saturating"\nsplit = "valid"\nobservations = [{files}]']
     for number in range(STAGES):
         lines.append(stage(f"part{number + 1}", tokens, '"law"' if number else first))
     return "\n".join(lines)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from blendlaw import optimum
 from blendlaw.errors import InputError
-from blendlaw.fitted import Fit
+from blendlaw.fitted import Fit, law_named
 from blendlaw.languages import canonical
 from blendlaw.laws.base import Array, Law, Setting
 from blendlaw.limits import Limits, PerLanguage, clamp, limits
@@ -87,7 +87,7 @@ class AllocationProblem:
     @property
     def borrowed(self) -> bool:
         """Whether the transfer was given to the fit rather than estimated by it."""
-        return bool(self.fit.transfer) and self.fit.law != "transfer"
+        return bool(self.fit.transfer) and not law_named(self.fit.law).estimates_transfer
 
     def solve(self, theta: Array) -> optimum.Optimum:
         """The optimum for each draw of the parameters, ``theta`` (b, t, p).

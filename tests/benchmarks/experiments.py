@@ -38,7 +38,6 @@ from blendlaw.experiments.criterion import finite, regrets
 from blendlaw.experiments.design import allocation_problem, chosen
 from blendlaw.fitted import law_named
 from blendlaw.laws.base import REPETITION, Law, Runs
-from blendlaw.laws.transfer import UNLIMITED
 from blendlaw.plan import LanguagePlan, Plan, Run, Stage
 
 PARAMS, TOKENS = 1.5e9, 100e9
@@ -242,8 +241,7 @@ def truth(law: Law, names: tuple[str, ...], generator: np.random.Generator) -> A
         gamma = generator.uniform(0.4, 1.0, (count, 1))
         tau = generator.uniform(-0.1, 0.8, (count, count - 1))
         repetition = np.tile([np.log(REPETITION), 0.5], (count, 1))
-        endless = np.full((count, 1), np.log(UNLIMITED))  # no truth's help saturates
-        drawn = np.hstack([drawn, repetition, gamma, endless, tau])
+        drawn = np.hstack([drawn, repetition, gamma, tau])
     return np.clip(drawn, *bounds(law.parameters(names, 0)))
 
 

@@ -21,7 +21,7 @@ from blendlaw.fitting import fit
 from blendlaw.languages import canonical
 from blendlaw.laws.base import REPETITION, Array, Law, Prior, Runs
 from blendlaw.laws.effective import SUBSTITUTION
-from blendlaw.laws.transfer import UNLIMITED
+from blendlaw.laws.saturating import SATURATION, UNLIMITED
 from blendlaw.observations import Observation, read_observations
 from blendlaw.pair_runs import read_pairs_table
 from blendlaw.plugins import laws
@@ -147,7 +147,7 @@ def inefficiency(noise: float, delta: float = Options().delta) -> float:
 
 def spread(law: Law, languages: Sequence[str]) -> Array:
     """Standard deviations of the parameters believed beforehand, (p,)."""
-    known = {"M": SATURATION_SPREAD} if law.name == "transfer" else {}
+    known = {"M": SATURATION_SPREAD} if law.name == "saturating" else {}
     return np.array(
         [known.get(p.name, LOG_SPREAD if p.log else SPREAD) for p in law.parameters(languages, 0)]
     )
@@ -167,11 +167,12 @@ def default_centre(law: Law, candidates: Candidates) -> Array:
     transfer = laws()["transfer"]
     others = _published_transfer(languages)
     curve = _published("chinchilla", languages)
-    known = [np.log(REPETITION), GROWTH, SUBSTITUTION, np.log(UNLIMITED)]
-    rest = np.tile(known, (len(languages), 1))
+    rest = np.tile([np.log(REPETITION), GROWTH, SUBSTITUTION], (len(languages), 1))
     theta = np.hstack([curve, rest, others])
     if law.name == transfer.name:
         return theta
+    if law.name == "saturating":
+        return np.insert(theta, SATURATION, np.log(UNLIMITED), axis=1)
     found = []
     for target in range(len(languages)):
         runs = candidates.runs(target)

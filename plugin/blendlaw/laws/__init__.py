@@ -10,13 +10,15 @@ from blendlaw.laws.chinchilla import Chinchilla
 from blendlaw.laws.exponential import Exponential
 from blendlaw.laws.mixing import Mixing
 from blendlaw.laws.proportion import Proportion
+from blendlaw.laws.saturating import Saturating
 from blendlaw.laws.transfer import Transfer
 from blendlaw.laws.transient import Transient
 
 
 @hookimpl
 def register_laws(register: Callable[[Law], None]) -> None:
-    for law in (Chinchilla(), Transient(), Transfer(), Mixing(), Exponential(), Proportion()):
+    first = (Chinchilla(), Transient(), Transfer(), Saturating())
+    for law in (*first, Mixing(), Exponential(), Proportion()):
         register(law)
 
 

@@ -141,6 +141,8 @@ class Law(ABC):
     """A fit has converged when a step would lower its objective by less than this part of it."""
     automatic = True
     """Whether ``auto`` considers it."""
+    estimates_transfer = False
+    """Whether transfer is among what is fitted (else it is taken as known)."""
 
     def unsuitable(self, runs: Runs) -> str | None:
         """Why the law cannot be fitted to these runs, or None if it can."""

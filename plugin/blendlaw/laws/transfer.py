@@ -2,8 +2,8 @@
 
 L = E + A·N^(−α) + B·D_eff^(−β), D_eff of ``laws/effective.py``: ATLAS, arXiv 2510.22037 eq. 2–3,
 with λ = lam·N^nu (larger models tire sooner of the same text: docs/laws.md) and, where other
-languages were seen, one τ for each, the substitution exponent gamma, and M, beside which their
-help saturates.
+languages were seen, one τ for each and the substitution exponent gamma. The law ``saturating``
+has M, too, beside which their help saturates.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from blendlaw.laws.effective import REPETITION, SUBSTITUTION, Effective, effecti
 from blendlaw.laws.power import blend_losses
 
 CURVE = len(Chinchilla.law_parameters)
-LAM, NU, GAMMA, SATURATION = CURVE, CURVE + 1, CURVE + 2, CURVE + 3
-TAU = CURVE + 4
-UNLIMITED = 1e8
-"""An M that no run is long enough to come near: a hundred million billions of tokens."""
-SAME = 0.1  # ratios of tokens, and logarithms of budgets, that are no further apart
+LAM, NU, GAMMA = CURVE, CURVE + 1, CURVE + 2
+SAME = 0.1  # ratios of tokens that are no further apart
 
 
 class Transfer(Law):
-    """Parameters E, A, alpha, B, beta, lam, nu, gamma, M and a tau for every other language."""
+    """Parameters E, A, alpha, B, beta, lam, nu, gamma and a tau for every other language."""
 
     name = "transfer"
+    estimates_transfer = True
+    tau = GAMMA + 1
+    """The first of the taus among the parameters."""
     tolerance = 1e-8
     curve = Chinchilla()
 
@@ -57,9 +57,6 @@ class Transfer(Law):
         ratios = others.sum(1) / mixed.tokens
         if not ((others > 0).sum(1) > 1).any() and (len(mixed) == 0 or np.ptp(ratios) < SAME):
             found.append("gamma")
-        # At one budget, what M takes from all help a smaller tau does as well.
-        if len(mixed) == 0 or np.ptp(np.log(mixed.tokens)) < SAME:
-            found.append("M")
         unseen = [
             f"tau.{name}"
             for number, name in enumerate(runs.languages)
@@ -74,7 +71,6 @@ class Transfer(Law):
             Parameter("lam", 1e-4, 20.0, log=True),
             Parameter("nu", 0.0, 2.0),
             Parameter("gamma", 0.1 if others else 1.0, 1.0),
-            Parameter("M", 1e-6 if others else UNLIMITED, UNLIMITED, log=True),
             *(Parameter(f"tau.{name}", -1.0, 20.0) for name in others),
         )
 
@@ -100,14 +96,16 @@ class Transfer(Law):
         """Chinchilla's own starts, as if all tokens were the target's, with a little transfer."""
         base = self.curve.starts(replace(runs, shares=runs.own), loss)
         seen = np.delete((runs.shares > 0).any(0), runs.target[0])
-        middle = float(np.exp(np.mean(np.log(runs.tokens))))
         rest = [
-            np.concatenate([[np.log(lam), 0.0, gamma, np.log(limit)], tau * seen])
-            for limit in (UNLIMITED, middle)
+            np.concatenate([[np.log(lam), 0.0, gamma], tau * seen])
             for lam in (REPETITION, 1.0)
             for gamma, tau in ((SUBSTITUTION, 0.2), (1.0, 0.02))
         ]
         return np.concatenate([np.hstack([base, np.tile(r, (len(base), 1))]) for r in rest])
+
+    def saturation(self, theta: Array) -> Array | None:
+        """M (...), billions of tokens, or None where help has no limit."""
+        return None
 
     def in_weights(
         self, theta: Array, setting: Setting, weights: Array, value: Array
@@ -116,7 +114,8 @@ class Transfer(Law):
         lam = np.exp(theta[..., LAM]) * setting.params ** theta[..., NU]
         others = ~np.eye(targets, languages, dtype=bool)
         tau = np.zeros((*theta.shape[:2], languages))
-        tau[:, others] = theta[..., TAU:].reshape(len(theta), targets * (languages - 1))
+        tau[:, others] = theta[..., self.tau :].reshape(len(theta), targets * (languages - 1))
+        limit = self.saturation(theta)
         return blend_losses(
             self.curve,
             theta,
@@ -126,7 +125,7 @@ class Transfer(Law):
             tau,
             lam[..., None],
             theta[..., GAMMA, None],
-            np.exp(theta[..., SATURATION, None]),
+            None if limit is None else limit[..., None],
         )
 
     def transfer(
@@ -142,6 +141,7 @@ class Transfer(Law):
     def _effective(self, theta: Array, runs: Runs) -> tuple[Effective, Array]:
         """Effective tokens of each run, and λ, (..., n, 1)."""
         lam = np.exp(theta[..., LAM, None] + theta[..., NU, None] * runs.log_params)[..., None]
+        limit = self.saturation(theta)
         worth = effective(
             runs.by_language,
             runs.unique,
@@ -149,13 +149,13 @@ class Transfer(Law):
             runs.own,
             lam,
             theta[..., GAMMA, None, None],
-            np.exp(theta[..., SATURATION, None, None]),
+            None if limit is None else limit[..., None, None],
         )
         return worth, lam
 
     def _tau(self, theta: Array, runs: Runs) -> Array:
         """τ of every language, that of the target itself 0, (..., k)."""
-        return np.insert(theta[..., TAU:], int(runs.target[0]), 0.0, axis=-1)
+        return np.insert(theta[..., self.tau :], int(runs.target[0]), 0.0, axis=-1)
 
     def _curve(self, theta: Array, runs: Runs) -> tuple[Array, Array, Array]:
         """Loss, its derivative in effective tokens, and their logarithm, (..., n)."""
@@ -169,7 +169,7 @@ class Transfer(Law):
         return loss, down, log_tokens
 
     def _worth_slopes(self, theta: Array, runs: Runs) -> Array:
-        """Derivative of effective tokens in lam, nu, gamma, M and tau, (..., n, 4 + others)."""
+        """Derivative of effective tokens in lam, nu, gamma, M if any, and tau, (..., n, p − 5)."""
         worth, lam = self._effective(theta, runs)
         gamma = theta[..., GAMMA, None, None]
         tau = np.where(runs.own > 0, 0.0, self._tau(theta, runs)[..., None, :])
@@ -188,13 +188,14 @@ class Transfer(Law):
             grown.sum(-1) / (gamma * total)[..., 0] - (np.log(total) / gamma**2)[..., 0]
         )
         by_tau = base / total * counted / counts
-        # All of that is help, of which M leaves less.
-        limit = np.exp(theta[..., SATURATION, None])
-        helped = np.maximum(base[..., 0] - (runs.own * value).sum(-1), 0.0)
-        rate = 1 / (1 + helped / limit)
-        by_gamma = rate * by_gamma
-        by_tau = np.where(tau < 0, runs.by_language, rate[..., None] * by_tau)
-        log_limit = limit * np.log1p(helped / limit) - rate * helped
+        by_limit = []
+        if (limit := self.saturation(theta)) is not None:
+            limit = limit[..., None]
+            helped = np.maximum(base[..., 0] - (runs.own * value).sum(-1), 0.0)
+            rate = 1 / (1 + helped / limit)
+            by_gamma, by_tau = rate * by_gamma, rate[..., None] * by_tau
+            by_limit = [limit * np.log1p(helped / limit) - rate * helped]
+        by_tau = np.where(tau < 0, runs.by_language, by_tau)
         # dS/dλ of the repeated part, through dD_eff/dS.
         over = np.maximum(runs.by_language / runs.unique - 1, 0.0)
         decay = np.exp(-lam * over)
@@ -204,7 +205,7 @@ class Transfer(Law):
         others = [n for n in range(len(runs.languages)) if n != int(runs.target[0])]
         return np.concatenate(
             [
-                np.stack([log_lam, log_lam * runs.log_params, by_gamma, log_limit], -1),
+                np.stack([log_lam, log_lam * runs.log_params, by_gamma, *by_limit], -1),
                 by_tau[..., others],
             ],
             -1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from blendlaw.fitted import law_named
 from blendlaw.report.figures import count
 from blendlaw.report.outcome import Outcome
 from blendlaw.report.training import TrainingRun
@@ -89,7 +90,7 @@ def outcome_text(run: TrainingRun, found: Sequence[Outcome] | str) -> str:
         said += " It has no intervals: those need a bootstrap of several runs."
     if not all(one.of_fit for one in found):
         said += " It does not tell which losses it was fitted to, so each split is compared."
-    if run.fit.transfer and run.fit.law != "transfer":
+    if run.fit.transfer and not law_named(run.fit.law).estimates_transfer:
         said += " Its transfer was given, not fitted: read the losses as no forecast."
     return said
 
