@@ -67,6 +67,11 @@ class Runs:
         return np.eye(len(self.languages))[self.target]
 
     @cached_property
+    def with_others(self) -> NDArray[np.bool_]:
+        """Which runs saw another language than their target, (n,)."""
+        return np.asarray((self.shares * (1 - self.own)).sum(1) > 0)
+
+    @cached_property
     def log_params(self) -> Array:
         return np.log(self.params)
 

@@ -136,13 +136,12 @@ def _saturated(
     """What becomes of ``plain``, without harm, if help counts as M·ln(1 + H/M), M = ``limit``."""
     worth, worth_slope, worth_bend = saturated
     alone = (own * worth).sum(-1)
-    helped = np.maximum(plain.tokens - alone, 0.0)
-    rate = 1 / (1 + helped / limit)
+    limited, rate, _ = limited_help(plain.tokens - alone, limit)
     each, rest = rate[..., None], (1 - rate)[..., None] * own
     by_worth = each * plain.by_worth + rest
     return replace(
         plain,
-        tokens=alone + limit * np.log1p(helped / limit),
+        tokens=alone + limited,
         slope=by_worth * worth_slope,
         by_worth=by_worth,
         bend=each * plain.bend + rest * worth_bend,
@@ -150,3 +149,11 @@ def _saturated(
         help_slope=(plain.by_worth - own) * worth_slope,
         curb=rate**2 / limit,
     )
+
+
+def limited_help(helped: Array, limit: Array) -> tuple[Array, Array, Array]:
+    """M·ln(1 + H/M) of the help H, M = ``limit``, its derivative in H and that in ln M."""
+    helped = np.maximum(helped, 0.0)
+    rate = 1 / (1 + helped / limit)
+    limited = limit * np.log1p(helped / limit)
+    return limited, rate, limited - rate * helped

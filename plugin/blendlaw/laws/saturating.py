@@ -26,7 +26,7 @@ class Saturating(Transfer):
     def unsuitable(self, runs: Runs) -> str | None:
         if (reason := no_mixture(runs)) is not None:
             return reason
-        mixed = (runs.shares * (1 - runs.own)).sum(1) > 0
+        mixed = runs.with_others
         # At one budget, what M takes from all help a smaller tau does as well.
         if not mixed.any() or np.ptp(np.log(runs.tokens[mixed])) < SAME:
             return "its runs with other languages have one token budget: it needs several"

@@ -15,7 +15,14 @@ import numpy as np
 
 from blendlaw.laws.base import Array, Law, Parameter, Runs, Setting, no_mixture
 from blendlaw.laws.chinchilla import Chinchilla
-from blendlaw.laws.effective import REPETITION, SUBSTITUTION, Effective, effective, saturate
+from blendlaw.laws.effective import (
+    REPETITION,
+    SUBSTITUTION,
+    Effective,
+    effective,
+    limited_help,
+    saturate,
+)
 from blendlaw.laws.power import blend_losses
 
 CURVE = len(Chinchilla.law_parameters)
@@ -51,7 +58,7 @@ class Transfer(Law):
             found += ["lam", "nu"]
         if len(runs.languages) == 1:
             return tuple(found)
-        mixed = runs.rows(np.flatnonzero((runs.shares * (1 - runs.own)).sum(1) > 0))
+        mixed = runs.rows(runs.with_others)
         others = mixed.by_language * (1 - mixed.own)
         # With one other language, always in the same ratio, every gamma has a tau that fits.
         ratios = others.sum(1) / mixed.tokens
@@ -190,11 +197,10 @@ class Transfer(Law):
         by_tau = base / total * counted / counts
         by_limit = []
         if (limit := self.saturation(theta)) is not None:
-            limit = limit[..., None]
-            helped = np.maximum(base[..., 0] - (runs.own * value).sum(-1), 0.0)
-            rate = 1 / (1 + helped / limit)
+            helped = base[..., 0] - (runs.own * value).sum(-1)
+            _, rate, log_limit = limited_help(helped, limit[..., None])
             by_gamma, by_tau = rate * by_gamma, rate[..., None] * by_tau
-            by_limit = [limit * np.log1p(helped / limit) - rate * helped]
+            by_limit = [log_limit]
         by_tau = np.where(tau < 0, runs.by_language, by_tau)
         # dS/dλ of the repeated part, through dD_eff/dS.
         over = np.maximum(runs.by_language / runs.unique - 1, 0.0)
