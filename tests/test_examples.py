@@ -24,7 +24,14 @@ OUTPUT = {
     "02_inside_megatron_lm": ("run/schedule.jsonl", "run/losses.jsonl", "report.html"),
     "03_translation_pairs": ("pairs_train.bin", "translation.json", "report.html"),
     "04_cluster": ("rehearsal_1_5b/report.html", "rehearsal_7b/run/schedule.jsonl"),
-    "06_study": ("policies.csv", "results.json", "laws.svg", "transfer.svg", "gains.svg"),
+    "06_study": (
+        "policies.csv",
+        "results.json",
+        "laws.svg",
+        "transfer.svg",
+        "gains.svg",
+        "slopes.svg",
+    ),
 }
 
 
@@ -52,7 +59,7 @@ def test_example_runs(folder: str, tmp_path: Path) -> None:
 
 def test_the_study_follows_from_its_record(tmp_path: Path) -> None:
     study = EXAMPLES.parent / "docs" / "study"
-    fits = (study / f"{name}.json" for name in ("fit", "rationed", "unlimited"))
+    fits = (study / f"{name}.json" for name in ("fit", "rationed", "transfer"))
     for file in (*study.glob("*.csv"), *fits):
         shutil.copy(file, tmp_path)
     for script in ("results.py", "figures.py"):

@@ -109,9 +109,9 @@ def gains(record: Path) -> Figure:
 
 def slopes(record: Path) -> Figure:
     """What a share is worth, measured and told, at the small and at the large size."""
-    found = json.loads((record / "results.json").read_text())["unlimited"]["slope"]
+    found = json.loads((record / "results.json").read_text())["shares"]["slope"]
     figure = Figure((9, 2.8), layout="constrained")
-    marks = {"measured": "o", "predicted": "x", "unlimited": "+"}
+    marks = {"measured": "o", "saturating": "x", "transfer": "+"}
     panels = figure.subplots(1, len(found), sharex=True, sharey=True)
     for axes, (size, values) in zip(panels, found.items(), strict=True):
         names = list(values["measured"])
@@ -123,7 +123,7 @@ def slopes(record: Path) -> Figure:
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlim(left=0)
     figure.supxlabel(
-        "bits/byte lower for e times the share (○ measured, × told, + by the law before)",
+        "bits/byte lower for e times the share (● measured, × told by saturating, + by transfer)",
         fontsize=9,
     )
     return figure
@@ -133,7 +133,7 @@ FIGURES: dict[str, tuple[Callable[[Path], Figure], Sequence[str]]] = {
     "laws": (curves, ("grid", "larger")),
     "transfer": (transfer, ("pairs",)),
     "gains": (gains, ("policies",)),
-    "slopes": (slopes, ("policies", "longer", "unlimited")),
+    "slopes": (slopes, ("policies", "longer", "rationed")),
 }
 
 

@@ -21,10 +21,14 @@ POLICIES = ("uniform", "proportional", "unimax", "law", "refit")
 
 
 def fit(folder: Path, record: Path) -> None:
-    """The law of the proxy runs, and one of the rationed blends, too, to compare with."""
-    for out, more, draws in (("fit", (), 200), ("rationed", ("rationed",), 0)):
-        files = [str(record / f"{name}.csv") for name in (*PROXIES, *more)]
-        flags = ["--law", "saturating", "--bootstrap", str(draws)]
+    """The law of the proxy runs, and two to compare with: another law, and one of more runs."""
+    for out, law, parts, draws in (
+        ("fit", "saturating", PROXIES, 200),
+        ("transfer", "transfer", PROXIES, 0),
+        ("rationed", "saturating", (*PROXIES, "rationed"), 0),
+    ):
+        files = [str(record / f"{name}.csv") for name in parts]
+        flags = ["--law", law, "--bootstrap", str(draws)]
         run(folder, "blendlaw", "fit", *files, *flags, "-o", str(record / f"{out}.json"))
 
 

@@ -67,14 +67,14 @@ def laws(record: Path) -> dict[str, Any]:
 def blends(record: Path) -> dict[str, Any]:
     """(b) Losses of the rationed blends, which no law here has seen: mean relative errors.
 
-    ``transfer`` is the law of the policies. ``own tokens`` is that of the grid alone, to which
+    ``saturating`` is the law of the policies. ``own tokens`` is that of the grid alone, to which
     tokens of other languages are nothing.
     """
     rationed = last(read_observations(record / "rationed.csv"))
     found: dict[str, Any] = {}
     for law, fit in {
         "own tokens": blendlaw.fit(read_observations(record / "grid.csv"), "chinchilla"),
-        "transfer": _law(record),
+        "saturating": _law(record),
     }.items():
         errors: dict[str, list[float]] = {}
         for seen in rationed:
@@ -204,25 +204,30 @@ def compare(record: Path) -> dict[str, Any]:
     return found
 
 
-def unlimited(record: Path) -> dict[str, Any]:
-    """(c) What it brought that the law lets the help of other languages saturate.
-
-    The gains of the policies by law on those by the law before, in ``unlimited.csv``, and
-    ``slope``: by how many bits per byte a language is better for e times its share, between
-    uniform and proportional weights, at the small and at the large size; measured, and told by
-    either law and by one of the rationed blends, too. ``error``: by how much each tells the longer
-    runs' losses too low or high, on average, at their first measurement and at their end.
-    """
-    found: dict[str, Any] = {"gain": {}, "error": {}, "slope": {}}
+def before(record: Path) -> dict[str, Any]:
+    """(c) What the policies gain on those by the law ``transfer``, in ``unlimited.csv``."""
     means: list[dict[str | None, list[float]]] = [{}, {}]
     for mean, name in zip(means, ("policies", "unlimited"), strict=True):
         for seen in last(read_observations(record / f"{name}.csv")):
             mean.setdefault(seen.run, []).append(_bpb(seen))
+    found = {}
     for policy in ("law", "refit"):
         runs = [run for run in means[1] if run and run.startswith(policy)]
         ours, theirs = ([float(np.mean(mean[run])) for run in runs] for mean in means)
-        found["gain"][policy] = gain(100 * (1 - np.array(ours) / np.array(theirs)))
-    fits = {"predicted": _law(record), "unlimited": _law(record, "unlimited")}
+        found[policy] = gain(100 * (1 - np.array(ours) / np.array(theirs)))
+    return found
+
+
+def shares(record: Path) -> dict[str, Any]:
+    """(c) What a share is worth, measured and told by either law, at the small and large size.
+
+    ``slope``: by how many bits per byte a language is better for e times its share, between
+    uniform and proportional weights; told by a law of the rationed blends, too. ``error``: by how
+    much each law tells the longer runs' losses too low or high, on average, at their first
+    measurement and at their end.
+    """
+    found: dict[str, Any] = {"error": {}, "slope": {}}
+    fits = {"saturating": _law(record), "transfer": _law(record, "transfer")}
     longer = read_observations(record / "longer.csv")
     first = min(seen.tokens for seen in longer)
     for when, rows in (
@@ -322,7 +327,8 @@ def main() -> None:
         ("transfer", transfer, ("grid", "pairs")),
         ("blends", blends, ("grid", "rationed", "policies")),
         ("policies", compare, ("policies",)),
-        ("unlimited", unlimited, ("policies", "longer", "rationed", "unlimited")),
+        ("shares", shares, ("policies", "longer", "rationed")),
+        ("before", before, ("policies", "unlimited")),
         ("directions", directions, ("directions",)),
     ):
         if all((record / f"{file}.csv").exists() for file in files):

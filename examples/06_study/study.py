@@ -50,7 +50,7 @@ def main() -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--folder", type=Path, default=Path("work"), help="for code and runs")
     parser.add_argument("--record", type=Path, default=Path("record"), help="for CSVs and results")
-    parser.add_argument("--seeds", type=int, default=5, help="of each policy")
+    parser.add_argument("--seeds", type=int, default=8, help="of each policy")
     parser.add_argument("--at-once", type=int, default=2, help="runs at a time")
     parser.add_argument(
         "--only", nargs="*", choices=[*PARTS, "policies", "directions"], help="parts to train"
