@@ -121,7 +121,7 @@ def slopes(record: Path) -> Figure:
         axes.set_title(f"{size} models", fontsize=9)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.set_xlim(left=0)
+    panels[0].set_xlim(left=0)  # of all panels, and so only when everything is drawn
     figure.supxlabel(
         "bits/byte lower for e times the share (● measured, × told by saturating, + by transfer)",
         fontsize=9,

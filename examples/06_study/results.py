@@ -133,7 +133,7 @@ def directions(record: Path) -> dict[str, Any]:
     """(d) Translation on real programs: pairs less the same documents shuffled, nats per token.
 
     Means over the tokens of a group's targets, paired by seed; the shuffled run is asked without
-    words (``direct``), which it knows better than the prompt. ``each``: by direction.
+    words (``direct``) and, in ``less_by_prompt``, by the prompt. ``each``: by direction.
     """
     with (record / "directions.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -147,8 +147,8 @@ def directions(record: Path) -> dict[str, Any]:
         weights = [[float(row["tokens"]) for row in each] for each in found]
         return np.average([[float(r["loss"]) for r in each] for each in found], 1, weights)
 
-    def less(chosen: Sequence[str]) -> dict[str, Any]:
-        return interval(mean(chosen, "prompt", "prompt") - mean(chosen, "shuffled", "direct"))
+    def less(chosen: Sequence[str], asked: str = "direct") -> dict[str, Any]:
+        return interval(mean(chosen, "prompt", "prompt") - mean(chosen, "shuffled", asked))
 
     found: dict[str, Any] = {"each": {name: less([name]) for name in groups}}
     for group in ("trained", "untrained"):
@@ -157,6 +157,7 @@ def directions(record: Path) -> dict[str, Any]:
             "shuffled": interval(mean(chosen, "shuffled", "direct")),
             "pairs": interval(mean(chosen, "prompt", "prompt")),
             "less": less(chosen),
+            "less_by_prompt": less(chosen, "prompt"),
         }
     return found
 
